@@ -1,0 +1,21 @@
+//! The core of Mezze.
+#![no_std]
+#![forbid(unsafe_code)]
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod key;
+pub use key::{KeyHash, KeyPart, encode_key};
+mod request;
+pub use request::{EntityColumn, Expired, Request, Selection};
+mod response;
+pub use response::{Cell, Column, Response, RowState, Status};
+mod schema;
+pub use schema::{Audience, FeatureSchema, KeyColumn, TableSchema, ViewSchema};
+mod time;
+pub use time::{NANOS_PER_SECOND, RFC3339_BYTES_MAX, Span, Timestamp};
+mod types;
+pub use types::{KeyType, ParseTypeError, Physical, StructField, TYPE_DEPTH_MAX, ValueType};
+mod value;
+pub use value::{PayloadError, UUID_BYTES, Value, canonical_f32, canonical_f64, decode_payload, encode_payload, parse_uuid};

@@ -1,0 +1,229 @@
+//! Time as an argument: core has no clock.
+
+use core::fmt;
+
+/// An instant: nanoseconds since 1970-01-01T00:00:00Z, negative before. Arithmetic saturates.
+///
+/// The range is about 1677-09-21 to 2262-04-11; the ends mean "at or before" and "at or after" them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// 1970-01-01T00:00:00Z, which Feast's responses show where no row was found.
+    pub const EPOCH: Self = Self(0);
+    /// The latest instant.
+    pub const MAX: Self = Self(i64::MAX);
+    /// The earliest instant.
+    pub const MIN: Self = Self(i64::MIN);
+
+    /// The instant `nanos` nanoseconds after the epoch.
+    pub const fn from_nanos(nanos: i64) -> Self {
+        Self(nanos)
+    }
+
+    /// The instant `seconds` seconds after the epoch, saturated to the range.
+    pub const fn from_seconds(seconds: i64) -> Self {
+        Self(seconds.saturating_mul(NANOS_PER_SECOND))
+    }
+
+    /// Nanoseconds since the epoch.
+    pub const fn nanos(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds since the epoch, rounded down.
+    pub const fn seconds(self) -> i64 {
+        self.0.div_euclid(NANOS_PER_SECOND)
+    }
+
+    /// This instant plus a span, saturated.
+    pub const fn saturating_add(self, span: Span) -> Self {
+        Self(self.0.saturating_add(span.0))
+    }
+
+    /// This instant minus a span, saturated.
+    pub const fn saturating_sub(self, span: Span) -> Self {
+        Self(self.0.saturating_sub(span.0))
+    }
+
+    /// The span from `earlier` to this instant, saturated; negative if `earlier` is later.
+    pub const fn since(self, earlier: Self) -> Span {
+        Span(self.0.saturating_sub(earlier.0))
+    }
+
+    /// Whether a row of event time `self` counts at instant `at` under `ttl`: `self >= at - ttl`, inclusive; a zero `ttl`
+    /// is for ever. That the row is not from the future is another question, which only a join asks.
+    pub const fn is_fresh(self, at: Self, ttl: Span) -> bool {
+        ttl.0 == 0 || self.0 >= at.0.saturating_sub(ttl.0)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    /// RFC 3339 in UTC with 0, 3, 6 or 9 fractional digits, as few as are exact: the form of Feast's responses.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut buffer = [0; RFC3339_BYTES_MAX];
+        f.write_str(self.rfc3339(&mut buffer))
+    }
+}
+
+impl Timestamp {
+    /// Writes the RFC 3339 form into `buffer` without allocating. See [`Display`](fmt::Display) for the form.
+    pub fn rfc3339(self, buffer: &mut [u8; RFC3339_BYTES_MAX]) -> &str {
+        let days = self.0.div_euclid(NANOS_PER_DAY);
+        let nanos_of_day = self.0.rem_euclid(NANOS_PER_DAY);
+        let (year, month, day) = civil_from_days(days);
+        let seconds = nanos_of_day / NANOS_PER_SECOND;
+        let fraction = nanos_of_day % NANOS_PER_SECOND;
+        let mut at = 0;
+        let mut put = |byte: u8| {
+            if let Some(slot) = buffer.get_mut(at) {
+                *slot = byte;
+                at += 1;
+            }
+        };
+        // The range of i64 nanoseconds has four-digit years only.
+        let mut digits = |value: i64, count: u32, end: u8| {
+            for power in (0..count).rev() {
+                put(b'0' + (value / 10_i64.pow(power) % 10) as u8);
+            }
+            if end != 0 {
+                put(end);
+            }
+        };
+        digits(year, 4, b'-');
+        digits(month, 2, b'-');
+        digits(day, 2, b'T');
+        digits(seconds / 3600, 2, b':');
+        digits(seconds / 60 % 60, 2, b':');
+        match fraction {
+            0 => digits(seconds % 60, 2, b'Z'),
+            _ => {
+                digits(seconds % 60, 2, b'.');
+                if fraction % 1_000_000 == 0 {
+                    digits(fraction / 1_000_000, 3, b'Z');
+                } else if fraction % 1_000 == 0 {
+                    digits(fraction / 1_000, 6, b'Z');
+                } else {
+                    digits(fraction, 9, b'Z');
+                }
+            }
+        }
+        buffer.get(..at).and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or_default()
+    }
+}
+
+/// A length of time in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span(i64);
+
+impl Span {
+    /// No time at all. As a ttl: for ever.
+    pub const ZERO: Self = Self(0);
+
+    /// A span of `nanos` nanoseconds.
+    pub const fn from_nanos(nanos: i64) -> Self {
+        Self(nanos)
+    }
+
+    /// A span of `seconds` seconds, saturated to the range (about 292 years).
+    pub const fn from_seconds(seconds: i64) -> Self {
+        Self(seconds.saturating_mul(NANOS_PER_SECOND))
+    }
+
+    /// Its length in nanoseconds.
+    pub const fn nanos(self) -> i64 {
+        self.0
+    }
+
+    /// Its length in whole seconds, rounded down.
+    pub const fn seconds(self) -> i64 {
+        self.0.div_euclid(NANOS_PER_SECOND)
+    }
+}
+
+impl fmt::Display for Span {
+    /// The form of the definition files, in the largest exact units: `1d`, `90m`, `1h30m`, `250ms`; zero is `0`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == 0 {
+            return f.write_str("0");
+        }
+        let mut rest = self.0;
+        if rest < 0 {
+            f.write_str("-")?;
+        }
+        for (unit, nanos) in SPAN_UNITS {
+            let count = rest / nanos;
+            if count != 0 {
+                write!(f, "{}{unit}", count.unsigned_abs())?;
+                rest %= nanos;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Days since 1970-01-01 to (year, month, day) of the proleptic Gregorian calendar
+/// (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`).
+fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    (year, month, day)
+}
+
+/// The longest RFC 3339 form: `2262-04-11T23:47:16.854775807Z`.
+pub const RFC3339_BYTES_MAX: usize = 30;
+/// Nanoseconds in a second.
+pub const NANOS_PER_SECOND: i64 = 1_000_000_000;
+const NANOS_PER_DAY: i64 = 86_400 * NANOS_PER_SECOND;
+const SPAN_UNITS: [(&str, i64); 7] = [
+    ("d", NANOS_PER_DAY),
+    ("h", 3_600 * NANOS_PER_SECOND),
+    ("m", 60 * NANOS_PER_SECOND),
+    ("s", NANOS_PER_SECOND),
+    ("ms", 1_000_000),
+    ("us", 1_000),
+    ("ns", 1),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn instants_print_as_feast_prints_them() {
+        let show = |nanos| Timestamp::from_nanos(nanos).to_string();
+        assert_eq!(show(0), "1970-01-01T00:00:00Z");
+        assert_eq!(show(1_582_934_400_000_000_000), "2020-02-29T00:00:00Z");
+        assert_eq!(show(1_120_000_000), "1970-01-01T00:00:01.120Z");
+        assert_eq!(show(1_000_001_000), "1970-01-01T00:00:01.000001Z");
+        assert_eq!(show(-1), "1969-12-31T23:59:59.999999999Z");
+        assert_eq!(show(i64::MAX), "2262-04-11T23:47:16.854775807Z");
+        assert_eq!(show(i64::MIN), "1677-09-21T00:12:43.145224192Z");
+    }
+
+    #[test]
+    fn freshness_includes_its_bound_and_zero_is_for_ever() {
+        let at = Timestamp::from_seconds(100);
+        let ttl = Span::from_seconds(10);
+        assert!(Timestamp::from_seconds(90).is_fresh(at, ttl));
+        assert!(!Timestamp::from_nanos(90_000_000_000 - 1).is_fresh(at, ttl));
+        assert!(Timestamp::MIN.is_fresh(at, Span::ZERO));
+        assert!(Timestamp::MIN.is_fresh(Timestamp::MIN, ttl));
+    }
+
+    #[test]
+    fn spans_print_as_definitions_write_them() {
+        assert_eq!(Span::from_seconds(86_400).to_string(), "1d");
+        assert_eq!(Span::from_seconds(5_400).to_string(), "1h30m");
+        assert_eq!(Span::from_nanos(250_000_000).to_string(), "250ms");
+        assert_eq!(Span::ZERO.to_string(), "0");
+    }
+}

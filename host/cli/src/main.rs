@@ -1,0 +1,2 @@
+//! The mezze command.
+fn main() {}

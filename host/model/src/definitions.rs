@@ -1,0 +1,224 @@
+//! Definitions as the rest of Mezze uses them: checked, with every name resolved.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use mezze_core::{Audience, FeatureSchema, Span, ValueType};
+
+/// Everything that a repository defines. Each list is in order of name; every name that one object uses of another exists.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Definitions {
+    /// The project: the namespace of all else.
+    pub project: String,
+    /// What entity rows are about.
+    pub entities: Vec<Entity>,
+    /// Where feature rows come from.
+    pub sources: Vec<Source>,
+    /// What a request brings along.
+    pub request_sources: Vec<RequestSource>,
+    /// Features by view.
+    pub feature_views: Vec<FeatureView>,
+    /// Named selections of features.
+    pub feature_services: Vec<FeatureService>,
+}
+
+/// What the objects of every kind have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// What it is, for people.
+    pub description: String,
+    /// Who answers for it.
+    pub owner: String,
+    /// Free labels.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// An entity: one join key, as in Feast.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entity {
+    /// Its name.
+    pub name: String,
+    /// The column that identifies it, in sources and requests.
+    pub join_key: String,
+    /// The type of that column.
+    pub value_type: ValueType,
+    /// Description, owner, tags.
+    pub about: About,
+}
+
+/// A table of feature rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Source {
+    /// Its name.
+    pub name: String,
+    /// A file, a folder, a glob or a URL, as it was written; relative paths are relative to the repository.
+    pub path: String,
+    /// The format, or `None` to go by the file names.
+    pub format: Option<SourceFormat>,
+    /// The source's column of event times, before field mapping.
+    pub timestamp_field: String,
+    /// The source's column that decides between rows of one event time, before field mapping.
+    pub created_timestamp_column: Option<String>,
+    /// Source column to feature or join key name.
+    pub field_mapping: BTreeMap<String, String>,
+    /// Description, owner, tags.
+    pub about: About,
+}
+
+impl Source {
+    /// The source's column that is called `name` after field mapping.
+    pub fn column_of<'a>(&'a self, name: &'a str) -> &'a str {
+        self.field_mapping.iter().find(|(_, mapped)| *mapped == name).map_or(name, |(column, _)| column.as_str())
+    }
+}
+
+/// The file format of a source or of entity rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SourceFormat {
+    /// Arrow IPC, file or stream.
+    Arrow,
+    /// Comma-separated values with a header line.
+    Csv,
+    /// One JSON object a line.
+    Json,
+    /// Apache Parquet.
+    Parquet,
+}
+
+/// Values that a request brings along.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RequestSource {
+    /// Its name.
+    pub name: String,
+    /// Its fields.
+    pub schema: Vec<FeatureSchema>,
+    /// Description, owner, tags.
+    pub about: About,
+}
+
+/// A view: features of one source about the same entities.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FeatureView {
+    /// Its name.
+    pub name: String,
+    /// Names of its entities, in the definition's order; none for an entityless view.
+    pub entities: Vec<String>,
+    /// The name of its source.
+    pub source: String,
+    /// How long a row counts after its event time; zero is for ever.
+    pub ttl: Span,
+    /// Its features, by their names after field mapping.
+    pub schema: Vec<FeatureSchema>,
+    /// Whether it is materialised.
+    pub online: bool,
+    /// When a row could really be served: counted from its event time (or created time, see `availability`).
+    pub available_after: Span,
+    /// What `available_after` counts from.
+    pub availability: Availability,
+    /// Who may hold its rows.
+    pub audience: Audience,
+    /// Splits the views of one key set into several tables.
+    pub group: Option<String>,
+    /// Rows that are older than this are dropped at compaction. Twice the ttl if not given; zero keeps them for ever.
+    pub retain: Span,
+    /// How late rows may come, for sources that are not files.
+    pub lateness: Span,
+    /// Description, owner, tags.
+    pub about: About,
+}
+
+/// What the availability of a row counts from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Availability {
+    /// The later of event time and created time.
+    Created,
+    /// The event time.
+    #[default]
+    Event,
+}
+
+/// A named selection of features, for one model or version of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FeatureService {
+    /// Its name.
+    pub name: String,
+    /// What it selects, in order.
+    pub projections: Vec<Projection>,
+    /// Names of the request sources whose values it echoes.
+    pub request_sources: Vec<String>,
+    /// Description, owner, tags.
+    pub about: About,
+}
+
+/// Features of one view, as a service sees them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Projection {
+    /// The view's name.
+    pub view: String,
+    /// The name to use for the view in long feature names.
+    pub alias: Option<String>,
+    /// The view's join key to the request's (or entity rows') column that holds it.
+    pub join_key_map: BTreeMap<String, String>,
+    /// The features, in order; all of the view's, if the definition names none.
+    pub features: Vec<String>,
+}
+
+impl Projection {
+    /// The name that long feature names begin with.
+    pub fn name_to_use(&self) -> &str {
+        self.alias.as_deref().unwrap_or(&self.view)
+    }
+}
+
+/// `feature_store.yaml`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoreConfig {
+    /// The folder that holds `feature_store.yaml`.
+    pub repo: PathBuf,
+    /// The project's name.
+    pub project: String,
+    /// Folder or object-store URL of the registry.
+    pub registry: String,
+    /// Folder or object-store URL of the origin: every segment, manifest, the build state and publish records.
+    pub online_store: String,
+    /// Places to publish to, by name.
+    pub replicas: BTreeMap<String, ReplicaConfig>,
+}
+
+/// A place that snapshots are published to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReplicaConfig {
+    /// A folder or an object-store URL.
+    Directory {
+        /// The folder or URL.
+        path: String,
+    },
+}
+
+impl Definitions {
+    /// The entity of this name.
+    pub fn entity(&self, name: &str) -> Option<&Entity> {
+        self.entities.iter().find(|entity| entity.name == name)
+    }
+
+    /// The source of this name.
+    pub fn source(&self, name: &str) -> Option<&Source> {
+        self.sources.iter().find(|source| source.name == name)
+    }
+
+    /// The feature view of this name.
+    pub fn feature_view(&self, name: &str) -> Option<&FeatureView> {
+        self.feature_views.iter().find(|view| view.name == name)
+    }
+
+    /// The feature service of this name.
+    pub fn feature_service(&self, name: &str) -> Option<&FeatureService> {
+        self.feature_services.iter().find(|service| service.name == name)
+    }
+
+    /// The entities of a view, in its order.
+    pub fn entities_of<'a>(&'a self, view: &'a FeatureView) -> impl Iterator<Item = &'a Entity> {
+        view.entities.iter().filter_map(|name| self.entity(name))
+    }
+}

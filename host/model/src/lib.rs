@@ -1,0 +1,7 @@
+//! Definitions, registry, plan and apply.
+
+mod definitions;
+pub use definitions::{
+    About, Availability, Definitions, Entity, FeatureService, FeatureView, Projection, ReplicaConfig, RequestSource, Source,
+    SourceFormat, StoreConfig,
+};
