@@ -5,6 +5,8 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod id;
+pub use id::{PageKey, ParseIdError, SegmentId, SnapshotId};
 mod key;
 pub use key::{KeyHash, KeyPart, encode_key};
 mod request;
