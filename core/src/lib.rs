@@ -5,6 +5,15 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod bytes;
+pub use bytes::FormatError;
+mod head;
+pub use head::{HEAD_KEY, HEAD_MAGIC, HEAD_VERSION, Head, INLINE_MANIFEST_BYTES_MAX, PREVIOUS_MAX, PreviousSnapshot};
+mod manifest;
+pub use manifest::{
+    KEY_COLUMNS_MAX, MANIFEST_MAGIC, MANIFEST_VERSION, Manifest, ManifestRequestSource, Segment, Service, ServiceProjection,
+    Table,
+};
 mod id;
 pub use id::{PageKey, ParseIdError, SegmentId, SnapshotId};
 mod key;

@@ -1,0 +1,340 @@
+//! The manifest: what a snapshot is made of.
+
+use alloc::{collections::BTreeSet, string::String, vec::Vec};
+
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::bytes::{FormatError, Reader, Writer};
+use crate::{
+    Audience, FeatureSchema, KeyColumn, KeyType, SegmentId, SnapshotId, Span, TableSchema, Timestamp, ValueType, ViewSchema,
+};
+
+/// Everything that a reader needs to know to answer requests from a snapshot, but the pages. docs/FORMAT.md has its bytes.
+///
+/// It holds no wall-clock time: the same inputs make the same manifest, and so the same [`SnapshotId`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Manifest {
+    /// The project.
+    pub project: String,
+    /// A digest of the definitions that decide what is served.
+    pub definition_digest: [u8; 32],
+    /// A digest of the source files and windows that the rows came from.
+    pub input_digest: [u8; 32],
+    /// The tables; a page names its table by its number here.
+    pub tables: Vec<Table>,
+    /// What requests may bring along.
+    pub request_sources: Vec<ManifestRequestSource>,
+    /// The feature services.
+    pub services: Vec<Service>,
+}
+
+/// A table: its schema and where its rows are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Table {
+    /// Key columns and views.
+    pub schema: TableSchema,
+    /// The newest event time of each view, [`Timestamp::MIN`] where it has no rows; in the order of the schema's views.
+    pub watermarks: Vec<Timestamp>,
+    /// All rows as of the last compaction.
+    pub base: Option<Segment>,
+    /// Rows that replace those of the base. One whose views are all absent says that the entity was removed.
+    pub delta: Option<Segment>,
+    /// The one page of a table without keys, in place of segments. It is bucket 0 of the all-zero segment.
+    pub inline: Option<Vec<u8>>,
+}
+
+/// An immutable set of pages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Its id.
+    pub id: SegmentId,
+    /// Its buckets, one page each.
+    pub bucket_count: u32,
+    /// Rows in all its pages.
+    pub row_count: u64,
+    /// Bytes of all its pages.
+    pub page_bytes: u64,
+    /// What to add to the event times of each view in its pages. A job that emits equal values anew, all later by one
+    /// span, changes this number and no page.
+    pub time_shifts: Vec<Span>,
+}
+
+/// Values that a request brings along.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManifestRequestSource {
+    /// Its name.
+    pub name: String,
+    /// Its fields.
+    pub fields: Vec<FeatureSchema>,
+}
+
+/// A feature service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// What it selects, in order.
+    pub projections: Vec<ServiceProjection>,
+    /// Numbers of the request sources that it echoes.
+    pub request_sources: Vec<u16>,
+}
+
+/// Features of one view as a service sees them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceProjection {
+    /// The number of the table that holds the view.
+    pub table: u16,
+    /// The view's number in the table.
+    pub view: u16,
+    /// The name for the view in long feature names.
+    pub alias: Option<String>,
+    /// Join key of the view to the request's column that holds it, where they differ; in order of the join key.
+    pub join_key_map: Vec<(String, String)>,
+    /// Numbers of the features in the view, in order.
+    pub features: Vec<u16>,
+}
+
+impl Manifest {
+    /// Its bytes.
+    ///
+    /// # Errors
+    /// `None` where a name or a list has more than 65,535 bytes or items.
+    pub fn encode(&self) -> Option<Vec<u8>> {
+        let mut out = Writer::new(MANIFEST_MAGIC, MANIFEST_VERSION);
+        out.u16(PAGE_FORMAT);
+        out.u16(EXPRESSION_SET);
+        out.string(&self.project);
+        out.raw(&self.definition_digest);
+        out.raw(&self.input_digest);
+        out.list(&self.tables, write_table);
+        out.list(&self.request_sources, |out, source| {
+            out.string(&source.name);
+            out.list(&source.fields, write_feature);
+        });
+        out.list(&self.services, |out, service| {
+            out.string(&service.name);
+            out.list(&service.projections, write_projection);
+            out.list(&service.request_sources, |out, number| out.u16(*number));
+        });
+        out.finish()
+    }
+
+    /// Reads what [`Manifest::encode`] wrote, and checks that every number in it names something.
+    ///
+    /// # Errors
+    /// [`FormatError`] where the bytes are damaged or of a later version.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut from = Reader::open("manifest", bytes, MANIFEST_MAGIC, MANIFEST_VERSION)?;
+        let page_format = from.u16("page format")?;
+        if page_format != PAGE_FORMAT {
+            return Err(FormatError::Version { structure: "page", found: page_format, readable: PAGE_FORMAT });
+        }
+        let expression_set = from.u16("expression set")?;
+        if expression_set != EXPRESSION_SET {
+            return Err(FormatError::Version { structure: "expression set", found: expression_set, readable: EXPRESSION_SET });
+        }
+        let project = from.string("project")?;
+        let definition_digest = from.array("definition digest")?;
+        let input_digest = from.array("input digest")?;
+        let tables = from.list("tables", read_table)?;
+        let request_sources = from.list("request sources", |from| {
+            Ok(ManifestRequestSource { name: from.string("request source")?, fields: from.list("fields", read_feature)? })
+        })?;
+        let services = from.list("services", |from| {
+            Ok(Service {
+                name: from.string("service")?,
+                projections: from.list("projections", |from| read_projection(from, &tables))?,
+                request_sources: from.list("request sources", |from| {
+                    let number = from.u16("request source")?;
+                    if usize::from(number) < request_sources.len() { Ok(number) } else { Err(from.corrupt("request source")) }
+                })?,
+            })
+        })?;
+        let manifest = Self { project, definition_digest, input_digest, tables, request_sources, services };
+        let mut views = BTreeSet::new();
+        if !manifest.tables.iter().flat_map(|table| &table.schema.views).all(|view| views.insert(view.name.as_str())) {
+            return Err(from.corrupt("view names"));
+        }
+        from.finish()?;
+        Ok(manifest)
+    }
+
+    /// The id of a snapshot with this encoded manifest: its xxh3-128, most significant byte first.
+    pub fn id_of(encoded: &[u8]) -> SnapshotId {
+        SnapshotId::from_bytes(xxh3_128(encoded).to_be_bytes())
+    }
+
+    /// The numbers of the table and, in it, of the view of this name.
+    pub fn find_view(&self, name: &str) -> Option<(u16, u16)> {
+        self.tables.iter().enumerate().find_map(|(table, entry)| {
+            let view = entry.schema.views.iter().position(|view| view.name == name)?;
+            Some((u16::try_from(table).ok()?, u16::try_from(view).ok()?))
+        })
+    }
+
+    /// The segments that the tables are made of, bases before deltas.
+    pub fn segments(&self) -> impl Iterator<Item = &Segment> {
+        self.tables.iter().flat_map(|table| table.base.iter().chain(&table.delta))
+    }
+}
+
+impl Table {
+    /// A table without rows.
+    pub fn empty(schema: TableSchema) -> Self {
+        let watermarks = schema.views.iter().map(|_| Timestamp::MIN).collect();
+        Self { schema, watermarks, base: None, delta: None, inline: None }
+    }
+}
+
+fn write_feature(out: &mut Writer, feature: &FeatureSchema) {
+    out.string(&feature.name);
+    out.string(&alloc::format!("{}", feature.value_type));
+}
+
+fn read_feature(from: &mut Reader<'_>) -> Result<FeatureSchema, FormatError> {
+    let name = from.string("feature")?;
+    let value_type: ValueType = from.value_type("feature type")?;
+    Ok(FeatureSchema::new(name, value_type))
+}
+
+fn write_table(out: &mut Writer, table: &Table) {
+    out.string(&table.schema.name);
+    out.list(&table.schema.keys, |out, key| {
+        out.string(&key.join_key);
+        out.string(&key.entity);
+        out.u8(key_type_code(key.key_type));
+    });
+    out.list(&table.schema.views, |out, view| {
+        out.string(&view.name);
+        out.i64(view.ttl.nanos());
+        out.u8(match view.audience {
+            Audience::Server => 0,
+            Audience::Public => 1,
+        });
+        out.list(&view.features, write_feature);
+    });
+    for view in 0..table.schema.views.len() {
+        out.i64(table.watermarks.get(view).copied().unwrap_or(Timestamp::MIN).nanos());
+    }
+    for segment in [&table.base, &table.delta] {
+        match segment {
+            None => out.u8(0),
+            Some(segment) => {
+                out.u8(1);
+                out.raw(&segment.id.bytes());
+                out.u32(segment.bucket_count);
+                out.u64(segment.row_count);
+                out.u64(segment.page_bytes);
+                for view in 0..table.schema.views.len() {
+                    out.i64(segment.time_shifts.get(view).copied().unwrap_or(Span::ZERO).nanos());
+                }
+            }
+        }
+    }
+    out.blob(table.inline.as_deref().unwrap_or_default());
+}
+
+fn read_table(from: &mut Reader<'_>) -> Result<Table, FormatError> {
+    let name = from.string("table")?;
+    let keys = from.list("keys", |from| {
+        let join_key = from.string("join key")?;
+        let entity = from.string("entity")?;
+        let code = from.u8("key type")?;
+        let key_type = KEY_TYPES.iter().find(|(_, known)| *known == code).map(|(key_type, _)| *key_type);
+        Ok(KeyColumn::new(join_key, entity, key_type.ok_or_else(|| from.corrupt("key type"))?))
+    })?;
+    if keys.len() > KEY_COLUMNS_MAX || !keys.is_sorted_by(|a, b| a.join_key < b.join_key) {
+        return Err(from.corrupt("key order"));
+    }
+    let views = from.list("views", |from| {
+        let name = from.string("view")?;
+        let ttl = from.span("ttl")?;
+        let audience = match from.u8("audience")? {
+            0 => Audience::Server,
+            1 => Audience::Public,
+            _ => return Err(from.corrupt("audience")),
+        };
+        Ok(ViewSchema::new(name, ttl, audience, from.list("features", read_feature)?))
+    })?;
+    if !views.is_sorted_by(|a, b| a.name < b.name) {
+        return Err(from.corrupt("view order"));
+    }
+    let watermarks = views.iter().map(|_| from.timestamp("watermark")).collect::<Result<_, _>>()?;
+    let mut segments = [None, None];
+    for slot in &mut segments {
+        *slot = match from.u8("segment")? {
+            0 => None,
+            1 => {
+                let segment = Segment {
+                    id: SegmentId::from_bytes(from.array("segment id")?),
+                    bucket_count: from.u32("bucket count")?,
+                    row_count: from.u64("row count")?,
+                    page_bytes: from.u64("page bytes")?,
+                    time_shifts: views.iter().map(|_| from.span("time shift")).collect::<Result<_, _>>()?,
+                };
+                if segment.bucket_count == 0 {
+                    return Err(from.corrupt("bucket count"));
+                }
+                Some(segment)
+            }
+            _ => return Err(from.corrupt("segment")),
+        };
+    }
+    let [base, delta] = segments;
+    let inline_bytes = usize::try_from(from.u32("inline page")?).map_err(|_| from.corrupt("inline page"))?;
+    let inline = from.take(inline_bytes, "inline page")?;
+    let inline = if inline.is_empty() { None } else { Some(inline.into()) };
+    if keys.is_empty() && (base.is_some() || delta.is_some()) || !keys.is_empty() && inline.is_some() {
+        return Err(from.corrupt("inline page"));
+    }
+    Ok(Table { schema: TableSchema::new(name, keys, views), watermarks, base, delta, inline })
+}
+
+fn write_projection(out: &mut Writer, projection: &ServiceProjection) {
+    out.u16(projection.table);
+    out.u16(projection.view);
+    out.string(projection.alias.as_deref().unwrap_or_default());
+    out.list(&projection.join_key_map, |out, (key, column)| {
+        out.string(key);
+        out.string(column);
+    });
+    out.list(&projection.features, |out, feature| out.u16(*feature));
+}
+
+fn read_projection(from: &mut Reader<'_>, tables: &[Table]) -> Result<ServiceProjection, FormatError> {
+    let table = from.u16("table number")?;
+    let view = from.u16("view number")?;
+    let schema = tables.get(usize::from(table)).and_then(|table| table.schema.views.get(usize::from(view)));
+    let feature_count = schema.ok_or_else(|| from.corrupt("view number"))?.features.len();
+    let alias = from.string("alias")?;
+    let join_key_map = from.list("join key map", |from| Ok((from.string("join key")?, from.string("column")?)))?;
+    let features = from.list("features", |from| {
+        let feature = from.u16("feature number")?;
+        if usize::from(feature) < feature_count { Ok(feature) } else { Err(from.corrupt("feature number")) }
+    })?;
+    let alias = if alias.is_empty() { None } else { Some(alias) };
+    Ok(ServiceProjection { table, view, alias, join_key_map, features })
+}
+
+fn key_type_code(key_type: KeyType) -> u8 {
+    KEY_TYPES.iter().find(|(known, _)| *known == key_type).map_or(0, |(_, code)| *code)
+}
+
+/// Join keys of one view at the most.
+pub const KEY_COLUMNS_MAX: usize = 16;
+/// The first bytes of a manifest.
+pub const MANIFEST_MAGIC: [u8; 4] = *b"MZMF";
+/// The version of the manifest's format.
+pub const MANIFEST_VERSION: u16 = 1;
+/// The version of the page format that a manifest's pages have.
+const PAGE_FORMAT: u16 = 1;
+/// The version of the expressions that a manifest's transforms use: none so far.
+const EXPRESSION_SET: u16 = 0;
+const KEY_TYPES: [(KeyType, u8); 6] = [
+    (KeyType::Bool, 1),
+    (KeyType::Bytes, 2),
+    (KeyType::Int, 3),
+    (KeyType::String, 4),
+    (KeyType::UnixTimestamp, 5),
+    (KeyType::Uuid, 6),
+];
