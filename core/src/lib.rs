@@ -5,6 +5,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod base64;
 mod bytes;
 pub use bytes::FormatError;
 mod head;

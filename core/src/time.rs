@@ -58,6 +58,73 @@ impl Timestamp {
     }
 }
 
+impl Timestamp {
+    /// Reads RFC 3339 and its usual relatives: `2026-11-23`, `2026-11-23T05:00`, `2026-11-23 05:00:00.123456789+02:00`.
+    /// Without an offset it is UTC; digits of the fraction past the ninth are dropped. `None` where the text is no instant
+    /// or outside the range of i64 nanoseconds.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (date, clock) = match text.split_once(['T', 't', ' ']) {
+            Some((date, clock)) => (date, Some(clock)),
+            None => (text, None),
+        };
+        let mut parts = date.splitn(3, '-');
+        let (year, month, day) = (digits(parts.next()?, 4)?, digits(parts.next()?, 2)?, digits(parts.next()?, 2)?);
+        if !(1..=12).contains(&month) || day < 1 || day > days_in_month(year, month) {
+            return None;
+        }
+        let mut seconds = days_from_civil(year, month, day).checked_mul(86_400)?;
+        let mut nanos = 0;
+        if let Some(clock) = clock {
+            let zone_at = clock.find(['Z', 'z', '+', '-']).unwrap_or(clock.len());
+            let (clock, zone) = clock.split_at_checked(zone_at)?;
+            let (clock, fraction) = clock.split_once('.').unwrap_or((clock, "0"));
+            let mut parts = clock.splitn(3, ':');
+            let (hour, minute) = (digits(parts.next()?, 2)?, digits(parts.next()?, 2)?);
+            let second = parts.next().map_or(Some(0), |second| digits(second, 2))?;
+            if hour > 23 || minute > 59 || second > 59 {
+                return None;
+            }
+            seconds += hour * 3_600 + minute * 60 + second - offset_seconds(zone)?;
+            if fraction.is_empty() || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+                return None;
+            }
+            for place in 0..9 {
+                nanos = nanos * 10 + i64::from(fraction.as_bytes().get(place).map_or(0, |byte| byte - b'0'));
+            }
+        }
+        // As i128, since seconds below the range may be brought into it by the fraction.
+        let total = i128::from(seconds) * i128::from(NANOS_PER_SECOND) + i128::from(nanos);
+        i64::try_from(total).ok().map(Self)
+    }
+}
+
+/// Exactly `count` decimal digits.
+fn digits(text: &str, count: usize) -> Option<i64> {
+    if text.len() != count || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok()
+}
+
+/// Seconds east of UTC: of nothing, `Z`, `+02:00`, `+0200` or `+02`.
+fn offset_seconds(zone: &str) -> Option<i64> {
+    let (sign, rest) = match zone.split_at_checked(1) {
+        None => return Some(0),
+        Some(("Z" | "z", "")) => return Some(0),
+        Some(("+", rest)) => (1, rest),
+        Some(("-", rest)) => (-1, rest),
+        Some(_) => return None,
+    };
+    let (hours, minutes) = match rest.len() {
+        2 => (rest, "00"),
+        4 => rest.split_at_checked(2)?,
+        5 => rest.split_once(':')?,
+        _ => return None,
+    };
+    let (hours, minutes) = (digits(hours, 2)?, digits(minutes, 2)?);
+    (hours <= 23 && minutes <= 59).then_some(sign * (hours * 3_600 + minutes * 60))
+}
+
 impl fmt::Display for Timestamp {
     /// RFC 3339 in UTC with 0, 3, 6 or 9 fractional digits, as few as are exact: the form of Feast's responses.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -177,6 +244,26 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     (year, month, day)
 }
 
+/// (year, month, day) to days since 1970-01-01 (the inverse of [`civil_from_days`], same source).
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let shifted_year = if month <= 2 { year - 1 } else { year };
+    let era = shifted_year.div_euclid(400);
+    let year_of_era = shifted_year.rem_euclid(400);
+    let shifted_month = if month > 2 { month - 3 } else { month + 9 };
+    let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
+fn days_in_month(year: i64, month: i64) -> i64 {
+    match month {
+        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
 /// The longest RFC 3339 form: `2262-04-11T23:47:16.854775807Z`.
 pub const RFC3339_BYTES_MAX: usize = 30;
 /// Nanoseconds in a second.
@@ -207,6 +294,34 @@ mod tests {
         assert_eq!(show(-1), "1969-12-31T23:59:59.999999999Z");
         assert_eq!(show(i64::MAX), "2262-04-11T23:47:16.854775807Z");
         assert_eq!(show(i64::MIN), "1677-09-21T00:12:43.145224192Z");
+    }
+
+    #[test]
+    fn instants_read_back_as_written_and_in_their_usual_forms() {
+        for nanos in [0, -1, 1, i64::MIN, i64::MAX, 1_582_934_400_000_000_000, 1_120_000_000, -62_000_000_000_000_000] {
+            let instant = Timestamp::from_nanos(nanos);
+            assert_eq!(Timestamp::parse(&instant.to_string()), Some(instant));
+        }
+        let noon = Timestamp::parse("2026-11-23T12:00:00Z");
+        for text in
+            ["2026-11-23 12:00", "2026-11-23T14:00:00+02:00", "2026-11-23T07:30:00.000-0430", "2026-11-23t12:00:00.0000000009z"]
+        {
+            assert_eq!(Timestamp::parse(text), noon, "{text}");
+        }
+        assert_eq!(Timestamp::parse("2026-11-23"), Timestamp::parse("2026-11-23T00:00:00Z"));
+        for text in [
+            "",
+            "2026",
+            "2026-02-29",
+            "2026-13-01",
+            "2026-01-01T24:00",
+            "2026-01-01T00:00:00.",
+            "2026-01-01T00:00+2",
+            "9999-12-31",
+            "2026-1-1",
+        ] {
+            assert_eq!(Timestamp::parse(text), None, "{text}");
+        }
     }
 
     #[test]

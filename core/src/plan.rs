@@ -1,0 +1,743 @@
+//! The two calls of a lookup: which pages a request needs, and its answer from them.
+
+use alloc::{borrow::Cow, borrow::ToOwned, string::String, sync::Arc, vec::Vec};
+use core::fmt;
+
+use crate::base64::decode_base64;
+use crate::snapshot::{Lookup, LookupColumn, ReadPlan, Snapshot, feature_schema};
+use crate::{
+    Cell, Column, Expired, KEY_COLUMNS_MAX, KeyHash, KeyPart, KeyType, PageError, PageKey, PageRef, Request, Response, RowState,
+    Segment, SegmentId, Span, Status, Table, Timestamp, Value, ValueType, parse_uuid,
+};
+
+/// What one request may cost. Each host declares its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Bytes of a request's body.
+    pub request_bytes_max: usize,
+    /// Entity rows of a request.
+    pub entities_max: usize,
+    /// Values in a response: entity rows times columns.
+    pub values_max: usize,
+    /// Distinct pages that a request may read.
+    pub pages_max: usize,
+}
+
+impl Limits {
+    /// The limits of a server with its own memory: 10,000 entities, 1,000,000 values, 10,000 pages, 16 MiB.
+    pub const fn server() -> Self {
+        Self { request_bytes_max: 16 << 20, entities_max: 10_000, values_max: 1_000_000, pages_max: 10_000 }
+    }
+
+    /// These limits with another bound on entity rows.
+    pub const fn with_entities_max(self, entities_max: usize) -> Self {
+        Self { entities_max, ..self }
+    }
+
+    /// These limits with another bound on values.
+    pub const fn with_values_max(self, values_max: usize) -> Self {
+        Self { values_max, ..self }
+    }
+
+    /// These limits with another bound on pages.
+    pub const fn with_pages_max(self, pages_max: usize) -> Self {
+        Self { pages_max, ..self }
+    }
+
+    /// These limits with another bound on a request's bytes.
+    pub const fn with_request_bytes_max(self, request_bytes_max: usize) -> Self {
+        Self { request_bytes_max, ..self }
+    }
+}
+
+/// What a [`Limits`] bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LimitKind {
+    /// Entity rows.
+    Entities,
+    /// Page reads.
+    Pages,
+    /// Bytes of the request.
+    RequestBytes,
+    /// Values in the response.
+    Values,
+}
+
+/// The request does not fit the snapshot, or costs more than the host's limits: the caller's fault.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// A value of an entity column is not of the type that its join key or request field has.
+    BadEntityValue {
+        /// The column.
+        column: String,
+        /// The row, from 0.
+        row: usize,
+        /// The type it must have.
+        expected: ValueType,
+        /// What it is.
+        found: String,
+    },
+    /// A feature reference is not `view:feature`.
+    BadReference {
+        /// The reference.
+        reference: String,
+    },
+    /// Two features have one short name.
+    Collision {
+        /// The name.
+        feature: String,
+        /// The views that have it.
+        views: [String; 2],
+    },
+    /// The request costs more than this host allows.
+    Limit {
+        /// What there is too much of.
+        kind: LimitKind,
+        /// How much the request needs.
+        asked: usize,
+        /// How much there may be.
+        allowed: usize,
+    },
+    /// An entity column that a view's key or a service's request data needs is not in the request.
+    MissingColumn {
+        /// The column.
+        column: String,
+        /// The view or request data that needs it.
+        needed_by: String,
+        /// The columns that the request has.
+        found: Vec<String>,
+    },
+    /// The request selects no features.
+    NoFeatures,
+    /// The request has no entity rows.
+    NoRows,
+    /// The entity columns have different lengths.
+    Ragged {
+        /// The first column and its length.
+        first: (String, usize),
+        /// Another and its length.
+        other: (String, usize),
+    },
+    /// A feature reference is there twice.
+    RepeatedReference {
+        /// The reference.
+        reference: String,
+    },
+    /// A view of the snapshot has no such feature.
+    UnknownFeature {
+        /// The view.
+        view: String,
+        /// The feature.
+        feature: String,
+        /// Some that it has.
+        known: Vec<String>,
+    },
+    /// The snapshot has no such service.
+    UnknownService {
+        /// The service.
+        service: String,
+        /// Some that it has.
+        known: Vec<String>,
+    },
+    /// The snapshot has no such view.
+    UnknownView {
+        /// The view.
+        view: String,
+        /// Some that it has.
+        known: Vec<String>,
+    },
+}
+
+impl PlanError {
+    /// The HTTP status that says whose fault it is: 404 for what does not exist, 413 for what is too much, 400 otherwise.
+    pub const fn http_status(&self) -> u16 {
+        match self {
+            Self::UnknownFeature { .. } | Self::UnknownService { .. } | Self::UnknownView { .. } => 404,
+            Self::Limit { .. } => 413,
+            _ => 400,
+        }
+    }
+
+    /// The class of Feast's SDK that says the same, for Feast's clients.
+    pub const fn feast_class(&self) -> &'static str {
+        match self {
+            Self::Collision { .. } => "FeatureNameCollisionError",
+            Self::MissingColumn { .. } => "RequestDataNotFoundInEntityRowsException",
+            Self::UnknownFeature { .. } | Self::UnknownView { .. } => "FeatureViewNotFoundException",
+            Self::UnknownService { .. } => "FeatureServiceNotFoundException",
+            _ => "FeastError",
+        }
+    }
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |f: &mut fmt::Formatter<'_>, names: &[String]| {
+            names.iter().enumerate().try_for_each(|(index, name)| {
+                let comma = if index == 0 { "" } else { ", " };
+                write!(f, "{comma}`{name}`")
+            })
+        };
+        match self {
+            Self::BadEntityValue { column, row, expected, found } => {
+                write!(f, "entity column `{column}`, row {row}: expected {expected}, found {found}")
+            }
+            Self::BadReference { reference } => write!(f, "feature reference `{reference}` is not of the form `view:feature`"),
+            Self::Collision { feature, views: [first, second] } => write!(
+                f,
+                "feature name `{feature}` is in both `{first}` and `{second}`; set full_feature_names to tell them apart"
+            ),
+            Self::Limit { kind, asked, allowed } => {
+                let (noun, advice) = match kind {
+                    LimitKind::Entities => ("entity rows", "; split the request"),
+                    LimitKind::Pages => ("page reads", "; ask for fewer entities at once"),
+                    LimitKind::RequestBytes => ("bytes of request", "; split the request"),
+                    LimitKind::Values => ("values", "; ask for fewer entities or features at once"),
+                };
+                write!(f, "the request needs {asked} {noun}, this host allows {allowed}{advice}")
+            }
+            Self::MissingColumn { column, needed_by, found } => {
+                write!(f, "missing entity column `{column}`, needed by `{needed_by}`; the request has ")?;
+                if found.is_empty() { f.write_str("none") } else { list(f, found) }
+            }
+            Self::NoFeatures => f.write_str("the request selects no features: name some in `features`, or a `feature_service`"),
+            Self::NoRows => f.write_str("the request has no entity rows: `entities` must hold at least one column with one value"),
+            Self::Ragged { first, other } => write!(
+                f,
+                "entity columns have different lengths: `{}` has {}, `{}` has {}",
+                first.0, first.1, other.0, other.1
+            ),
+            Self::RepeatedReference { reference } => write!(f, "feature reference `{reference}` is there twice"),
+            Self::UnknownFeature { view, feature, known } => {
+                write!(f, "feature view `{view}` has no feature `{feature}`; it has ")?;
+                if known.is_empty() { f.write_str("none") } else { list(f, known) }
+            }
+            Self::UnknownService { service, known } => {
+                write!(f, "no feature service `{service}` in this snapshot; it has ")?;
+                if known.is_empty() { f.write_str("none") } else { list(f, known) }
+            }
+            Self::UnknownView { view, known } => {
+                write!(f, "no feature view `{view}` in this snapshot; it has ")?;
+                if known.is_empty() { f.write_str("none") } else { list(f, known) }
+            }
+        }
+    }
+}
+
+impl core::error::Error for PlanError {}
+
+/// The pages do not give an answer: the environment's fault.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum AnswerError {
+    /// A page's bytes are damaged in a way that its checksum did not show.
+    Corrupt {
+        /// The page; `None` for an inline page of the manifest.
+        page: Option<PageKey>,
+        /// What is wrong with it.
+        error: PageError,
+    },
+    /// A page of the plan was not given.
+    MissingPage {
+        /// The page.
+        page: PageKey,
+    },
+    /// More or fewer pages than the plan has were given: a mistake in the host's code.
+    PageCount {
+        /// Pages of the plan.
+        expected: usize,
+        /// Pages given.
+        found: usize,
+    },
+}
+
+impl fmt::Display for AnswerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Corrupt { page: Some(page), error } => write!(f, "page {page}: {error}"),
+            Self::Corrupt { page: None, error } => write!(f, "page in the manifest: {error}"),
+            Self::MissingPage { page } => write!(f, "page {page} is missing"),
+            Self::PageCount { expected, found } => write!(f, "the plan has {expected} pages, {found} were given"),
+        }
+    }
+}
+
+impl core::error::Error for AnswerError {}
+
+/// What a request needs, and all that is known of its answer before a page is read. It owns its parts.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    snapshot: Snapshot,
+    read: Arc<ReadPlan>,
+    now: Timestamp,
+    expired: Expired,
+    full_feature_names: bool,
+    include_view_metadata: bool,
+    row_count: usize,
+    /// The request's columns that the response begins with, in the request's order, their values in their declared types.
+    echo: Vec<EchoColumn>,
+    /// The distinct pages, in ascending order.
+    pages: Vec<PageKey>,
+    /// Per lookup and row (lookup-major): the key's hash and where to look.
+    places: Vec<Place>,
+    /// Per lookup and key column (lookup-major, with a fixed stride): the number of the echo column.
+    key_columns: Vec<usize>,
+}
+
+#[derive(Clone, Debug)]
+struct EchoColumn {
+    name: String,
+    value_type: ValueType,
+    values: Vec<Value>,
+}
+
+/// Where to look for one entity in one table.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    hash: KeyHash,
+    /// Numbers in `pages`.
+    delta: Option<usize>,
+    base: Option<usize>,
+}
+
+impl Plan {
+    pub(crate) fn new(
+        snapshot: Snapshot,
+        read: Arc<ReadPlan>,
+        request: &Request,
+        now: Timestamp,
+        limits: &Limits,
+    ) -> Result<Self, PlanError> {
+        if let (Some([feature, first, second]), false) = (&read.collision, request.full_feature_names) {
+            return Err(PlanError::Collision { feature: feature.clone(), views: [first.clone(), second.clone()] });
+        }
+        let row_count = row_count_of(request)?;
+        check(LimitKind::Entities, row_count, limits.entities_max)?;
+        let feature_count: usize = read.groups.iter().map(|group| group.features.len()).sum();
+        if feature_count == 0 {
+            return Err(PlanError::NoFeatures);
+        }
+        let column_count = feature_count + request.entities.len();
+        check(LimitKind::Values, row_count.saturating_mul(column_count), limits.values_max)?;
+        let mut plan = Self {
+            now,
+            expired: request.expired,
+            full_feature_names: request.full_feature_names,
+            include_view_metadata: request.include_view_metadata,
+            row_count,
+            echo: Vec::with_capacity(request.entities.len()),
+            pages: Vec::new(),
+            places: Vec::new(),
+            key_columns: Vec::new(),
+            snapshot,
+            read,
+        };
+        plan.take_entities(request)?;
+        plan.find_pages();
+        check(LimitKind::Pages, plan.pages.len(), limits.pages_max)?;
+        Ok(plan)
+    }
+
+    /// The pages that the answer needs, each once.
+    pub fn pages(&self) -> &[PageKey] {
+        &self.pages
+    }
+
+    /// The bucket count and table of page number `index` of [`Plan::pages`], which [`PageRef::verify`] wants.
+    pub fn page_home(&self, index: usize) -> Option<(&Segment, &Table)> {
+        let key = self.pages.get(index)?;
+        let table = self.snapshot.manifest().tables.get(usize::from(key.table))?;
+        let segment = table.base.iter().chain(&table.delta).find(|segment| segment.id == key.segment)?;
+        Some((segment, table))
+    }
+
+    /// The snapshot that answers.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// The instant that freshness is judged by.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// The answer from the pages, given in the order of [`Plan::pages`].
+    ///
+    /// # Errors
+    /// [`AnswerError`] where a page is missing or, in spite of its checksum, damaged.
+    pub fn answer<'a>(&'a self, pages: &[Option<PageRef<'a>>]) -> Result<Response<'a>, AnswerError> {
+        if pages.len() != self.pages.len() {
+            return Err(AnswerError::PageCount { expected: self.pages.len(), found: pages.len() });
+        }
+        let manifest = self.snapshot.manifest();
+        let found = self.find_rows(pages)?;
+        let column_count = self.echo.len() + self.read.groups.iter().map(|group| group.features.len()).sum::<usize>();
+        let echo_groups = usize::from(!self.echo.is_empty());
+        let mut response = Response {
+            row_count: self.row_count,
+            columns: Vec::with_capacity(column_count),
+            rows: Vec::with_capacity((self.read.groups.len() + echo_groups) * self.row_count),
+            cells: Vec::with_capacity(column_count * self.row_count),
+            views: None,
+        };
+        for column in &self.echo {
+            response.columns.push(Column { name: Cow::Borrowed(&column.name), value_type: &column.value_type, group: 0 });
+            response.cells.extend(column.values.iter().map(|value| match value {
+                Value::Null => Cell::Null,
+                value => Cell::Request(value),
+            }));
+        }
+        // What a request gave is present, as of no time.
+        let echoed = RowState { status: Status::Present, event_time: Timestamp::EPOCH };
+        response.rows.extend(core::iter::repeat_n(echoed, echo_groups * self.row_count));
+
+        for (number, group) in self.read.groups.iter().enumerate() {
+            let rows = found.get(group.lookup * self.row_count..(group.lookup + 1) * self.row_count).unwrap_or_default();
+            let first_state = response.rows.len();
+            for row in rows {
+                response.rows.push(self.row_state(row, usize::from(group.view), group.time_column, group.ttl)?);
+            }
+            for feature in &group.features {
+                let Some(schema) = feature_schema(manifest, group, feature) else { continue };
+                let name = if self.full_feature_names { &feature.full_name } else { &schema.name };
+                response.columns.push(Column {
+                    name: Cow::Borrowed(name),
+                    value_type: &schema.value_type,
+                    group: number + echo_groups,
+                });
+                let states = response.rows.get(first_state..).unwrap_or_default();
+                for (row, state) in rows.iter().zip(states) {
+                    let readable = match state.status {
+                        Status::Present => true,
+                        Status::OutsideMaxAge => self.expired == Expired::Value,
+                        Status::NotFound | Status::NullValue => false,
+                    };
+                    response.cells.push(match row {
+                        Some(row) if readable => row
+                            .page
+                            .cell(row.row, feature.column)
+                            .map_err(|error| AnswerError::Corrupt { page: row.key, error })?,
+                        _ => Cell::Null,
+                    });
+                }
+            }
+        }
+        if self.include_view_metadata {
+            let mut views: Vec<Cow<'_, str>> = Vec::new();
+            for group in &self.read.groups {
+                if !views.iter().any(|known| *known == group.display_name) {
+                    views.push(Cow::Borrowed(&group.display_name));
+                }
+            }
+            response.views = Some(views);
+        }
+        Ok(response)
+    }
+
+    /// The row of each lookup and entity, lookup-major.
+    fn find_rows<'a>(&'a self, pages: &[Option<PageRef<'a>>]) -> Result<Vec<Option<FoundRow<'a>>>, AnswerError> {
+        let manifest = self.snapshot.manifest();
+        let mut found = Vec::with_capacity(self.places.len());
+        let mut places = self.places.iter();
+        for (number, lookup) in self.read.lookups.iter().enumerate() {
+            let Some(table) = manifest.tables.get(usize::from(lookup.table)) else {
+                continue;
+            };
+            let inline = match &table.inline {
+                Some(bytes) => {
+                    let page = PageRef::resident(bytes).map_err(|error| AnswerError::Corrupt { page: None, error })?;
+                    Some(FoundRow { page, row: 0, key: None, shifts: &[] })
+                }
+                None => None,
+            };
+            let columns = self.key_columns_of(number, lookup);
+            for row in 0..self.row_count {
+                let Some(place) = places.next() else { break };
+                if lookup.columns.is_empty() {
+                    found.push(inline);
+                    continue;
+                }
+                let mut parts = [KeyPart::Int(0); KEY_COLUMNS_MAX];
+                let Some(key) = self.key(columns, row, &mut parts) else {
+                    found.push(None);
+                    continue;
+                };
+                let mut hit = None;
+                // A row of the delta replaces that of the base, also where it says that there is none any more.
+                for (index, segment) in [(place.delta, &table.delta), (place.base, &table.base)] {
+                    let (Some(index), Some(segment)) = (index, segment) else { continue };
+                    let Some(page_key) = self.pages.get(index) else { continue };
+                    let Some(page) = pages.get(index).copied().flatten() else {
+                        return Err(AnswerError::MissingPage { page: *page_key });
+                    };
+                    let at = page
+                        .find(place.hash, key)
+                        .map_err(|error| AnswerError::Corrupt { page: Some(*page_key), error })?;
+                    if let Some(row) = at {
+                        hit = Some(FoundRow { page, row, key: Some(*page_key), shifts: &segment.time_shifts });
+                        break;
+                    }
+                }
+                found.push(hit);
+            }
+        }
+        Ok(found)
+    }
+
+    fn row_state(
+        &self,
+        row: &Option<FoundRow<'_>>,
+        view: usize,
+        time_column: usize,
+        ttl: Span,
+    ) -> Result<RowState, AnswerError> {
+        let not_found = RowState { status: Status::NotFound, event_time: Timestamp::EPOCH };
+        let Some(row) = row else { return Ok(not_found) };
+        let stored = row
+            .page
+            .event_time(row.row, time_column)
+            .map_err(|error| AnswerError::Corrupt { page: row.key, error })?;
+        let Some(stored) = stored else { return Ok(not_found) };
+        let event_time = stored.saturating_add(row.shifts.get(view).copied().unwrap_or(Span::ZERO));
+        let status = if event_time.is_fresh(self.now, ttl) { Status::Present } else { Status::OutsideMaxAge };
+        Ok(RowState { status, event_time })
+    }
+
+    /// Takes over the request's columns that are needed, in their declared types, and finds the key columns among them.
+    fn take_entities(&mut self, request: &Request) -> Result<(), PlanError> {
+        let read = Arc::clone(&self.read);
+        for column in &request.entities {
+            let key = read
+                .lookups
+                .iter()
+                .flat_map(|lookup| &lookup.columns)
+                .find(|wanted| names(wanted, &column.name) && !request.entities.iter().any(|other| {
+                    // A column by the join key's own name comes before one by the entity's name.
+                    wanted.name != column.name && other.name == wanted.name
+                }));
+            let value_type = match key {
+                Some(wanted) => Some(value_type_of(wanted.key_type)),
+                None => read.request_fields.iter().find(|(name, _)| *name == column.name).map(|(_, found)| found.clone()),
+            };
+            // A column that nothing needs is left out, as Feast does.
+            let Some(value_type) = value_type else { continue };
+            let name = key.map_or(&column.name, |wanted| &wanted.name).clone();
+            if self.echo.iter().any(|known| known.name == name) {
+                continue;
+            }
+            let values = column
+                .values
+                .iter()
+                .enumerate()
+                .map(|(row, value)| {
+                    coerce(&value_type, value).ok_or_else(|| PlanError::BadEntityValue {
+                        column: column.name.clone(),
+                        row,
+                        expected: value_type.clone(),
+                        found: describe(value),
+                    })
+                })
+                .collect::<Result<_, _>>()?;
+            self.echo.push(EchoColumn { name, value_type, values });
+        }
+        let missing = |column: &str, needed_by: &str| PlanError::MissingColumn {
+            column: column.to_owned(),
+            needed_by: needed_by.to_owned(),
+            found: request.entities.iter().map(|column| column.name.clone()).collect(),
+        };
+        for (number, lookup) in read.lookups.iter().enumerate() {
+            for wanted in &lookup.columns {
+                let index = self.echo.iter().position(|known| known.name == wanted.name).ok_or_else(|| {
+                    let needed_by = read.groups.iter().find(|group| group.lookup == number);
+                    missing(&wanted.name, needed_by.map_or("", |group| &group.display_name))
+                })?;
+                // One column may serve two views only as one type.
+                if self.echo.get(index).is_some_and(|echo| echo.value_type != value_type_of(wanted.key_type)) {
+                    return Err(PlanError::BadEntityValue {
+                        column: wanted.name.clone(),
+                        row: 0,
+                        expected: value_type_of(wanted.key_type),
+                        found: "a column that another view needs as another type".into(),
+                    });
+                }
+                self.key_columns.push(index);
+            }
+        }
+        for (field, _) in &read.request_fields {
+            if !self.echo.iter().any(|known| known.name == *field) {
+                return Err(missing(field, "request data"));
+            }
+        }
+        Ok(())
+    }
+
+    fn find_pages(&mut self) {
+        let read = Arc::clone(&self.read);
+        let snapshot = self.snapshot.clone();
+        let manifest = snapshot.manifest();
+        let lookups = read.lookups.iter().enumerate();
+        let mut wanted: Vec<(KeyHash, Option<PageKey>, Option<PageKey>)> =
+            Vec::with_capacity(read.lookups.len() * self.row_count);
+        for (number, lookup) in lookups {
+            let Some(table) = manifest.tables.get(usize::from(lookup.table)) else { continue };
+            let columns = self.key_columns_of(number, lookup);
+            for row in 0..self.row_count {
+                let mut parts = [KeyPart::Int(0); KEY_COLUMNS_MAX];
+                let key = if lookup.columns.is_empty() { None } else { self.key(columns, row, &mut parts) };
+                let hash = key.map(KeyHash::of);
+                let page = |segment: &Option<Segment>| {
+                    let segment = segment.as_ref()?;
+                    Some(PageKey::new(segment.id, lookup.table, hash?.bucket(segment.bucket_count)))
+                };
+                wanted.push((hash.unwrap_or(KeyHash::from_u64(0)), page(&table.delta), page(&table.base)));
+            }
+        }
+        self.pages = wanted.iter().flat_map(|(_, delta, base)| delta.iter().chain(base)).copied().collect();
+        self.pages.sort_unstable();
+        self.pages.dedup();
+        let index = |page: Option<PageKey>| page.and_then(|page| self.pages.binary_search(&page).ok());
+        self.places =
+            wanted.into_iter().map(|(hash, delta, base)| Place { hash, delta: index(delta), base: index(base) }).collect();
+    }
+
+    /// The numbers of the echo columns that hold the key of a lookup.
+    fn key_columns_of(&self, number: usize, lookup: &Lookup) -> &[usize] {
+        let start: usize = self.read.lookups.iter().take(number).map(|lookup| lookup.columns.len()).sum();
+        self.key_columns.get(start..start + lookup.columns.len()).unwrap_or_default()
+    }
+
+    /// The key of a row, or `None` where a part of it is null.
+    fn key<'a, 'b>(
+        &'a self,
+        columns: &[usize],
+        row: usize,
+        parts: &'b mut [KeyPart<'a>; KEY_COLUMNS_MAX],
+    ) -> Option<&'b [KeyPart<'a>]> {
+        for (slot, column) in parts.iter_mut().zip(columns) {
+            *slot = match self.echo.get(*column)?.values.get(row)? {
+                Value::Int(value) => KeyPart::Int(*value),
+                Value::Bool(value) => KeyPart::Int(i64::from(*value)),
+                Value::String(text) => KeyPart::Bytes(text.as_bytes()),
+                Value::Bytes(bytes) => KeyPart::Bytes(bytes),
+                _ => return None,
+            };
+        }
+        parts.get(..columns.len())
+    }
+}
+
+/// A row of a page, and how to read its time.
+#[derive(Clone, Copy)]
+struct FoundRow<'a> {
+    page: PageRef<'a>,
+    row: u32,
+    key: Option<PageKey>,
+    shifts: &'a [Span],
+}
+
+fn names(wanted: &LookupColumn, column: &str) -> bool {
+    wanted.name == column || !wanted.entity.is_empty() && wanted.entity == column
+}
+
+fn check(kind: LimitKind, asked: usize, allowed: usize) -> Result<(), PlanError> {
+    if asked > allowed { Err(PlanError::Limit { kind, asked, allowed }) } else { Ok(()) }
+}
+
+fn row_count_of(request: &Request) -> Result<usize, PlanError> {
+    let Some(first) = request.entities.first() else { return Err(PlanError::NoRows) };
+    let count = first.values.len();
+    match request.entities.iter().find(|column| column.values.len() != count) {
+        Some(other) => Err(PlanError::Ragged {
+            first: (first.name.clone(), count),
+            other: (other.name.clone(), other.values.len()),
+        }),
+        None if count == 0 => Err(PlanError::NoRows),
+        None => Ok(count),
+    }
+}
+
+fn value_type_of(key_type: KeyType) -> ValueType {
+    match key_type {
+        KeyType::Bool => ValueType::Bool,
+        KeyType::Bytes => ValueType::Bytes,
+        KeyType::Int => ValueType::Int64,
+        KeyType::String => ValueType::String,
+        KeyType::UnixTimestamp => ValueType::UnixTimestamp,
+        KeyType::Uuid => ValueType::Uuid,
+    }
+}
+
+/// A value of a request in the type that its column has, by the rules of Feast's servers: numbers may come as text, whole
+/// floats as integers, bytes as base64, instants as seconds or RFC 3339 text. `None` where it does not fit.
+fn coerce(value_type: &ValueType, value: &Value) -> Option<Value> {
+    Some(match (value_type, value) {
+        (_, Value::Null) => Value::Null,
+        (ValueType::Bool, Value::Bool(_))
+        | (ValueType::Int64, Value::Int(_))
+        | (ValueType::String | ValueType::Json | ValueType::Decimal, Value::String(_))
+        | (ValueType::Bytes, Value::Bytes(_))
+        | (ValueType::Float64, Value::Float64(_)) => value.clone(),
+        (ValueType::Bool, Value::String(text)) => match text.as_str() {
+            "true" | "True" => Value::Bool(true),
+            "false" | "False" => Value::Bool(false),
+            _ => return None,
+        },
+        (ValueType::Int32, Value::Int(number)) => Value::Int(i64::from(i32::try_from(*number).ok()?)),
+        (ValueType::Int32, Value::String(text)) => Value::Int(i64::from(text.parse::<i32>().ok()?)),
+        (ValueType::Int64, Value::String(text)) => Value::Int(text.parse().ok()?),
+        (ValueType::Int32 | ValueType::Int64, Value::Float64(number)) => {
+            // Exact in both directions, or refused.
+            let whole = *number as i64;
+            if whole as f64 != *number || whole == i64::MAX {
+                return None;
+            }
+            return coerce(value_type, &Value::Int(whole));
+        }
+        (ValueType::Float64, Value::Int(number)) => Value::Float64(*number as f64),
+        (ValueType::Float64, Value::String(text)) => Value::Float64(text.parse().ok()?),
+        (ValueType::Float32, Value::Float64(number)) => Value::Float32(*number as f32),
+        (ValueType::Float32, Value::Int(number)) => Value::Float32(*number as f32),
+        (ValueType::Decimal, Value::Int(number)) => Value::String(alloc::format!("{number}")),
+        (ValueType::String, Value::Int(number)) => Value::String(alloc::format!("{number}")),
+        (ValueType::Bytes, Value::String(text)) => Value::Bytes(decode_base64(text)?),
+        (ValueType::UnixTimestamp, Value::Int(seconds)) => Value::Int(Timestamp::from_seconds(*seconds).nanos()),
+        (ValueType::UnixTimestamp, Value::String(text)) => Value::Int(Timestamp::parse(text)?.nanos()),
+        (ValueType::Uuid | ValueType::TimeUuid, Value::String(text)) => Value::Bytes(parse_uuid(text)?.into()),
+        (ValueType::Uuid | ValueType::TimeUuid, Value::Bytes(bytes)) if bytes.len() == crate::UUID_BYTES => value.clone(),
+        (ValueType::List(element) | ValueType::Set(element), Value::List(values)) => {
+            Value::List(values.iter().map(|value| coerce(element, value)).collect::<Option<_>>()?)
+        }
+        (ValueType::Map(element), Value::Map(entries)) => Value::Map(
+            entries.iter().map(|(key, value)| Some((key.clone(), coerce(element, value)?))).collect::<Option<_>>()?,
+        ),
+        (ValueType::Struct(fields), Value::Map(entries)) => {
+            let field = |name: &str| entries.iter().find(|(key, _)| key == name).map_or(&Value::Null, |(_, value)| value);
+            Value::List(fields.iter().map(|wanted| coerce(&wanted.value_type, field(&wanted.name))).collect::<Option<_>>()?)
+        }
+        _ => return None,
+    })
+}
+
+/// A value for an error's reader: its kind, and itself where it is short.
+fn describe(value: &Value) -> String {
+    match value {
+        Value::Bool(value) => alloc::format!("the boolean {value}"),
+        Value::Float32(value) => alloc::format!("the number {value}"),
+        Value::Float64(value) => alloc::format!("the number {value}"),
+        Value::Int(value) => alloc::format!("the number {value}"),
+        Value::List(_) => "a list".into(),
+        Value::Map(_) => "an object".into(),
+        Value::String(text) if text.len() <= DESCRIBED_BYTES_MAX => alloc::format!("the text {text:?}"),
+        Value::String(_) => "a text".into(),
+        Value::Null => "null".into(),
+        Value::Bytes(_) => "bytes".into(),
+        Value::Zoned { .. } => "an instant".into(),
+    }
+}
+
+/// The segment id that inline pages of a manifest carry.
+pub const INLINE_SEGMENT: SegmentId = SegmentId::from_bytes([0; 16]);
+const DESCRIBED_BYTES_MAX: usize = 64;

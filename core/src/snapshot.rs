@@ -1,0 +1,338 @@
+//! A snapshot as a reader holds it: a decoded manifest with its services compiled to read plans.
+
+use alloc::{borrow::ToOwned, collections::BTreeMap, string::String, sync::Arc, vec::Vec};
+use core::fmt;
+
+use crate::plan::{Plan, PlanError};
+use crate::{FormatError, Head, KeyType, Limits, Manifest, Request, Selection, SnapshotId, Span, Timestamp, ValueType};
+
+/// One complete snapshot. Cheap to clone; everything that answers a request comes from one of these.
+#[derive(Clone)]
+pub struct Snapshot {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    id: SnapshotId,
+    epoch: u64,
+    issued_at: Timestamp,
+    manifest: Manifest,
+    /// View name to numbers of table and view.
+    views: BTreeMap<String, (u16, u16)>,
+    services: BTreeMap<String, Arc<ReadPlan>>,
+}
+
+/// What to read for a selection of features, whatever the entities.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ReadPlan {
+    /// The distinct keys to look up: views of one table under one join-key map share theirs.
+    pub(crate) lookups: Vec<Lookup>,
+    /// The views to read, in response order.
+    pub(crate) groups: Vec<Group>,
+    /// The columns of request data to echo.
+    pub(crate) request_fields: Vec<(String, ValueType)>,
+    /// A short feature name that two groups share, with the names of both.
+    pub(crate) collision: Option<[String; 3]>,
+}
+
+/// A table's key and the request columns that hold it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Lookup {
+    pub(crate) table: u16,
+    pub(crate) columns: Vec<LookupColumn>,
+}
+
+/// A request column that holds a part of a key.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct LookupColumn {
+    /// The request's column.
+    pub(crate) name: String,
+    /// The entity's name, which a request may use instead; empty where a join-key map renamed the column.
+    pub(crate) entity: String,
+    pub(crate) key_type: KeyType,
+}
+
+/// The features of one view.
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    pub(crate) lookup: usize,
+    pub(crate) table: u16,
+    pub(crate) view: u16,
+    pub(crate) ttl: Span,
+    pub(crate) time_column: usize,
+    /// The name for the view in long feature names.
+    pub(crate) display_name: String,
+    pub(crate) features: Vec<GroupFeature>,
+}
+
+/// A feature of a group.
+#[derive(Clone, Debug)]
+pub(crate) struct GroupFeature {
+    /// Its number in the view.
+    pub(crate) number: usize,
+    /// Its column in the table's pages.
+    pub(crate) column: usize,
+    /// `view__feature`.
+    pub(crate) full_name: String,
+}
+
+/// A head or its manifest cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The bytes are damaged or of a later version.
+    Format(FormatError),
+    /// The manifest is not in the head: fetch the key `m/<snapshot>` and call [`Snapshot::open_with_manifest`].
+    ManifestNeeded {
+        /// The snapshot whose manifest is needed.
+        snapshot: SnapshotId,
+    },
+    /// The manifest is not the one that the head names.
+    WrongManifest {
+        /// What the head names.
+        expected: SnapshotId,
+        /// What the manifest's bytes hash to.
+        found: SnapshotId,
+    },
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Format(error) => error.fmt(f),
+            Self::ManifestNeeded { snapshot } => write!(f, "the head does not hold the manifest; it is under the key m/{snapshot}"),
+            Self::WrongManifest { expected, found } => write!(f, "the head names manifest {expected}, found {found}"),
+        }
+    }
+}
+
+impl core::error::Error for OpenError {}
+
+impl From<FormatError> for OpenError {
+    fn from(error: FormatError) -> Self {
+        Self::Format(error)
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot").field("id", &self.inner.id).field("epoch", &self.inner.epoch).finish_non_exhaustive()
+    }
+}
+
+impl Snapshot {
+    /// The snapshot that these bytes of a head name.
+    ///
+    /// # Errors
+    /// [`OpenError::ManifestNeeded`] where the manifest is not in the head; otherwise as [`OpenError`] says.
+    pub fn open(head: &[u8]) -> Result<Self, OpenError> {
+        let head = Head::decode(head)?;
+        match &head.manifest {
+            Some(manifest) => Self::open_with_manifest(&head, manifest),
+            None => Err(OpenError::ManifestNeeded { snapshot: head.snapshot }),
+        }
+    }
+
+    /// The snapshot that a head names, with the bytes of its manifest.
+    ///
+    /// # Errors
+    /// As [`OpenError`] says.
+    pub fn open_with_manifest(head: &Head, manifest: &[u8]) -> Result<Self, OpenError> {
+        let found = Manifest::id_of(manifest);
+        if found != head.snapshot {
+            return Err(OpenError::WrongManifest { expected: head.snapshot, found });
+        }
+        Ok(Self::new(head.snapshot, head.epoch, head.issued_at, Manifest::decode(manifest)?))
+    }
+
+    /// A snapshot from its parts; nothing is checked but what [`Manifest::decode`] has checked.
+    pub fn new(id: SnapshotId, epoch: u64, issued_at: Timestamp, manifest: Manifest) -> Self {
+        let views = manifest
+            .tables
+            .iter()
+            .zip(0_u16..)
+            .flat_map(|(table, number)| {
+                table.schema.views.iter().zip(0_u16..).map(move |(view, index)| (view.name.clone(), (number, index)))
+            })
+            .collect();
+        let services = manifest
+            .services
+            .iter()
+            .map(|service| {
+                let mut read = ReadPlan::default();
+                for projection in &service.projections {
+                    read.add(
+                        &manifest,
+                        (projection.table, projection.view),
+                        projection.alias.as_deref(),
+                        &projection.join_key_map,
+                        projection.features.iter().map(|feature| usize::from(*feature)),
+                    );
+                }
+                read.request_fields = service
+                    .request_sources
+                    .iter()
+                    .filter_map(|number| manifest.request_sources.get(usize::from(*number)))
+                    .flat_map(|source| source.fields.iter().map(|field| (field.name.clone(), field.value_type.clone())))
+                    .collect();
+                read.find_collision(&manifest);
+                (service.name.clone(), Arc::new(read))
+            })
+            .collect();
+        Self { inner: Arc::new(Inner { id, epoch, issued_at, manifest, views, services }) }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> SnapshotId {
+        self.inner.id
+    }
+
+    /// The epoch of the head that named it.
+    pub fn epoch(&self) -> u64 {
+        self.inner.epoch
+    }
+
+    /// When that head was made.
+    pub fn issued_at(&self) -> Timestamp {
+        self.inner.issued_at
+    }
+
+    /// What it is made of.
+    pub fn manifest(&self) -> &Manifest {
+        &self.inner.manifest
+    }
+
+    /// Which pages a request needs, nothing fetched. Read them, in any way, and hand them to [`Plan::answer`].
+    ///
+    /// # Errors
+    /// [`PlanError`] where the request does not fit the snapshot or goes beyond `limits`.
+    pub fn plan(&self, request: &Request, now: Timestamp, limits: &Limits) -> Result<Plan, PlanError> {
+        let read = match &request.selection {
+            Selection::Service(name) => self.inner.services.get(name).cloned().ok_or_else(|| PlanError::UnknownService {
+                service: name.clone(),
+                known: some_names(self.inner.services.keys()),
+            })?,
+            Selection::Features(references) => Arc::new(self.read_plan_of(references)?),
+        };
+        Plan::new(self.clone(), read, request, now, limits)
+    }
+
+    /// Features of one view that stand side by side make one group, so that a response has as few rows to describe as can be.
+    fn read_plan_of(&self, references: &[String]) -> Result<ReadPlan, PlanError> {
+        let mut selected: Vec<((u16, u16), Vec<usize>)> = Vec::new();
+        for reference in references {
+            let Some((view, feature)) = reference.split_once(':') else {
+                return Err(PlanError::BadReference { reference: reference.clone() });
+            };
+            let numbers = self.inner.views.get(view).copied().ok_or_else(|| PlanError::UnknownView {
+                view: view.to_owned(),
+                known: some_names(self.inner.views.keys()),
+            })?;
+            let schema = self.inner.view(numbers);
+            let feature_number = schema.and_then(|schema| schema.features.iter().position(|known| known.name == feature));
+            let Some(feature_number) = feature_number else {
+                return Err(PlanError::UnknownFeature {
+                    view: view.to_owned(),
+                    feature: feature.to_owned(),
+                    known: schema.map(|schema| some_names(schema.features.iter().map(|known| &known.name))).unwrap_or_default(),
+                });
+            };
+            match selected.iter_mut().find(|(known, _)| *known == numbers) {
+                Some((_, features)) if features.contains(&feature_number) => {
+                    return Err(PlanError::RepeatedReference { reference: reference.clone() });
+                }
+                _ => {}
+            }
+            match selected.last_mut() {
+                Some((last, features)) if *last == numbers => features.push(feature_number),
+                _ => selected.push((numbers, [feature_number].into())),
+            }
+        }
+        let mut read = ReadPlan::default();
+        for (numbers, features) in selected {
+            read.add(&self.inner.manifest, numbers, None, &[], features.into_iter());
+        }
+        read.find_collision(&self.inner.manifest);
+        Ok(read)
+    }
+}
+
+impl Inner {
+    fn view(&self, (table, view): (u16, u16)) -> Option<&crate::ViewSchema> {
+        self.manifest.tables.get(usize::from(table))?.schema.views.get(usize::from(view))
+    }
+}
+
+impl ReadPlan {
+    /// Adds a group. The numbers are those of an existing view and existing features; others add nothing.
+    fn add(
+        &mut self,
+        manifest: &Manifest,
+        (table, view): (u16, u16),
+        alias: Option<&str>,
+        join_key_map: &[(String, String)],
+        features: impl Iterator<Item = usize>,
+    ) {
+        let Some(entry) = manifest.tables.get(usize::from(table)) else { return };
+        let Some(schema) = entry.schema.views.get(usize::from(view)) else { return };
+        let columns = entry
+            .schema
+            .keys
+            .iter()
+            .map(|key| match join_key_map.iter().find(|(join_key, _)| *join_key == key.join_key) {
+                Some((_, column)) => LookupColumn { name: column.clone(), entity: String::new(), key_type: key.key_type },
+                None => LookupColumn { name: key.join_key.clone(), entity: key.entity.clone(), key_type: key.key_type },
+            })
+            .collect();
+        let wanted = Lookup { table, columns };
+        let lookup = self.lookups.iter().position(|known| *known == wanted).unwrap_or(self.lookups.len());
+        if lookup == self.lookups.len() {
+            self.lookups.push(wanted);
+        }
+        let display_name = alias.unwrap_or(&schema.name).to_owned();
+        let time_column = entry.schema.time_column(usize::from(view));
+        let features = features
+            .filter_map(|number| {
+                let feature = schema.features.get(number)?;
+                let full_name = alloc::format!("{display_name}__{}", feature.name);
+                Some(GroupFeature { number, column: time_column + 1 + number, full_name })
+            })
+            .collect();
+        self.groups.push(Group { lookup, table, view, ttl: schema.ttl, time_column, display_name, features });
+    }
+
+    fn find_collision(&mut self, manifest: &Manifest) {
+        let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+        for group in &self.groups {
+            for feature in &group.features {
+                let Some(name) = feature_name(manifest, group, feature) else { continue };
+                if let Some(other) = seen.insert(name, &group.display_name) {
+                    self.collision = Some([name.to_owned(), other.to_owned(), group.display_name.clone()]);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// The short name of a group's feature.
+pub(crate) fn feature_name<'a>(manifest: &'a Manifest, group: &Group, feature: &GroupFeature) -> Option<&'a str> {
+    feature_schema(manifest, group, feature).map(|schema| schema.name.as_str())
+}
+
+/// The schema of a group's feature.
+pub(crate) fn feature_schema<'a>(
+    manifest: &'a Manifest,
+    group: &Group,
+    feature: &GroupFeature,
+) -> Option<&'a crate::FeatureSchema> {
+    manifest.tables.get(usize::from(group.table))?.schema.views.get(usize::from(group.view))?.features.get(feature.number)
+}
+
+/// A few of the names there are, for an error's reader.
+fn some_names<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
+    names.take(KNOWN_NAMES_MAX).cloned().collect()
+}
+
+/// Names that an error about an unknown one lists at the most.
+const KNOWN_NAMES_MAX: usize = 8;
