@@ -1,1 +1,20 @@
-//! Placeholder.
+//! Where snapshots live.
+mod error;
+pub use error::Error;
+mod layout;
+pub use layout::{manifest_key, segment_key};
+mod lease;
+pub use lease::Lease;
+mod local;
+pub use local::FolderLock;
+mod origin;
+pub use origin::{NewEpoch, Origin};
+mod prune;
+pub use prune::{ForgetStatus, Prune, PruneMode, PruneReport};
+mod publish;
+pub use publish::{Publish, PublishReport};
+mod record;
+pub use record::{EpochRecord, ForgetRecord, PublishRecord, Reason};
+mod remote;
+mod store;
+pub use store::{Backend, ObjectStat, ObjectWriter, Store};

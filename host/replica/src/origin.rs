@@ -1,0 +1,354 @@
+//! The origin: where snapshots are made and epochs are given out.
+
+use mezze_core::{HEAD_KEY, Head, INLINE_MANIFEST_BYTES_MAX, Manifest, PREVIOUS_MAX, PreviousSnapshot, SnapshotId, Timestamp};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::layout::{
+    EPOCHS, FORGETS, REPLICAS, epoch_key, forget_key, manifest_key, number_of, record_key, segment_key, state_key,
+};
+use crate::record::{EpochRecord, ForgetRecord, PublishRecord, Reason, seal, unseal};
+use crate::{Error, FolderLock, Store};
+
+/// The place that holds every segment and manifest, decides which epoch names which snapshot, and keeps what builds and
+/// publishes need to know. Replicas are copies of parts of it and decide nothing.
+///
+/// The order of writes is what keeps it whole: segments, manifest, build state, then the epoch's record (created only if no
+/// one else did), then the head. Whatever is written before the epoch's record is named by nothing, so a run that ends
+/// early leaves the previous snapshot as it was; a head that was not replaced is replaced by whoever comes next.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    store: Store,
+}
+
+/// An epoch to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewEpoch {
+    /// The newest epoch that the maker knew, `None` if there was none: the new one is the next.
+    pub after: Option<u64>,
+    /// The epoch whose content it goes on from.
+    pub parent: Option<u64>,
+    /// The snapshot; its manifest and segments are written already.
+    pub snapshot: SnapshotId,
+    /// What makes it.
+    pub reason: Reason,
+    /// The time now.
+    pub issued_at: Timestamp,
+}
+
+impl Origin {
+    /// The origin in this place.
+    pub const fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// The place.
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The newest epoch, or `None` before the first.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] or [`Error::Unavailable`].
+    pub async fn latest(&self) -> Result<Option<EpochRecord>, Error> {
+        match self.epoch_numbers().await?.last() {
+            Some(newest) => self.epoch(*newest).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The newest epoch.
+    ///
+    /// # Errors
+    /// [`Error::NoSnapshot`] before the first, and the errors of [`Origin::latest`].
+    pub async fn require_latest(&self) -> Result<EpochRecord, Error> {
+        self.latest().await?.ok_or_else(|| Error::NoSnapshot { place: self.store.place() })
+    }
+
+    /// The epochs that still have a record, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] or [`Error::Unavailable`].
+    pub async fn epochs(&self) -> Result<Vec<EpochRecord>, Error> {
+        let mut records = Vec::new();
+        for number in self.epoch_numbers().await? {
+            records.extend(self.epoch(number).await?);
+        }
+        Ok(records)
+    }
+
+    /// The record of an epoch, or `None` if there is none (any more).
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] or [`Error::Unavailable`].
+    pub async fn epoch(&self, epoch: u64) -> Result<Option<EpochRecord>, Error> {
+        let key = epoch_key(epoch);
+        let Some(bytes) = self.store.read(&key).await? else { return Ok(None) };
+        let record: EpochRecord = unseal(&self.store.full_name(&key), &bytes)?;
+        if record.epoch != epoch {
+            let detail = format!("it says epoch {}, expected {epoch}", record.epoch);
+            return Err(Error::Corrupt { key: self.store.full_name(&key), detail });
+        }
+        Ok(Some(record))
+    }
+
+    /// Gives the next epoch to a snapshot whose objects are all written, and makes the head name the newest epoch.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] where someone else took the epoch: then nothing was changed.
+    pub async fn commit(&self, new: NewEpoch) -> Result<EpochRecord, Error> {
+        let epoch = new.after.map_or(1, |after| after.saturating_add(1));
+        let NewEpoch { parent, snapshot, reason, issued_at, .. } = new;
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let record = EpochRecord { epoch, parent, snapshot, reason, issued_at, version };
+        if !self.store.create(&epoch_key(epoch), seal(&record)?).await? {
+            return Err(Error::Conflict { what: format!("epoch {epoch} of {}", self.store.place()) });
+        }
+        self.refresh_head().await?;
+        Ok(record)
+    }
+
+    /// Makes the head name the newest epoch, if it does not: after a run that ended between the two. Never goes back.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Missing`] or [`Error::Unavailable`].
+    pub async fn refresh_head(&self) -> Result<Option<Head>, Error> {
+        let _lock = FolderLock::head(&self.store)?;
+        let Some(mut latest) = self.latest().await? else { return Ok(None) };
+        loop {
+            let current = self.store.read(HEAD_KEY).await?.and_then(|bytes| Head::decode(&bytes).ok());
+            if let Some(head) = current.filter(|head| head.epoch == latest.epoch && head.snapshot == latest.snapshot) {
+                return Ok(Some(head));
+            }
+            let head = self.head_of(&latest).await?;
+            self.store.replace(HEAD_KEY, encode_head(&head)?).await?;
+            // Places without locks: someone with a later epoch may have written before us.
+            let newest = self.require_latest().await?;
+            if newest.epoch == latest.epoch {
+                return Ok(Some(head));
+            }
+            latest = newest;
+        }
+    }
+
+    /// The head that names this epoch, with the snapshots that readers may fall back to.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Missing`] or [`Error::Unavailable`].
+    pub async fn head_of(&self, record: &EpochRecord) -> Result<Head, Error> {
+        let mut previous: Vec<PreviousSnapshot> = Vec::new();
+        let mut at = record.clone();
+        while previous.len() < PREVIOUS_MAX && at.reason != Reason::Forget {
+            let Some(parent) = at.parent else { break };
+            let Some(parent) = self.epoch(parent).await? else { break };
+            let known = parent.snapshot == record.snapshot || previous.iter().any(|known| known.snapshot == parent.snapshot);
+            if !known {
+                // A prune may have removed it.
+                if self.store.stat(&manifest_key(parent.snapshot)).await?.is_none() {
+                    break;
+                }
+                previous.push(PreviousSnapshot { epoch: parent.epoch, snapshot: parent.snapshot });
+            }
+            at = parent;
+        }
+        let manifest = self.manifest_bytes(record.snapshot).await?;
+        let manifest = (manifest.len() <= INLINE_MANIFEST_BYTES_MAX).then_some(manifest);
+        Ok(Head { epoch: record.epoch, issued_at: record.issued_at, snapshot: record.snapshot, previous, manifest })
+    }
+
+    /// Writes a manifest.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where it is too large, [`Error::Unavailable`] where the place fails.
+    pub async fn write_manifest(&self, manifest: &Manifest) -> Result<SnapshotId, Error> {
+        let bytes = manifest
+            .encode()
+            .ok_or_else(|| Error::Refused("the manifest has a name or a list of more than 65535 bytes or items".to_owned()))?;
+        let snapshot = Manifest::id_of(&bytes);
+        let key = manifest_key(snapshot);
+        if self.store.read(&key).await?.is_none_or(|found| found != bytes) {
+            self.store.replace(&key, bytes).await?;
+        }
+        Ok(snapshot)
+    }
+
+    /// The manifest of a snapshot.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Corrupt`], [`Error::Format`] or [`Error::Unavailable`].
+    pub async fn manifest(&self, snapshot: SnapshotId) -> Result<Manifest, Error> {
+        let bytes = self.manifest_bytes(snapshot).await?;
+        decode_manifest(&self.store, snapshot, &bytes)
+    }
+
+    async fn manifest_bytes(&self, snapshot: SnapshotId) -> Result<Vec<u8>, Error> {
+        read_manifest(&self.store, snapshot).await
+    }
+
+    /// What the builder wrote beside a snapshot, or `None` if it wrote nothing.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] or [`Error::Unavailable`].
+    pub async fn state<T: DeserializeOwned>(&self, snapshot: SnapshotId) -> Result<Option<T>, Error> {
+        let key = state_key(snapshot);
+        let Some(bytes) = self.store.read(&key).await? else { return Ok(None) };
+        unseal(&self.store.full_name(&key), &bytes).map(Some)
+    }
+
+    /// Writes what the builder needs to know when it goes on from this snapshot.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the place fails.
+    pub async fn write_state(&self, snapshot: SnapshotId, state: &(impl Serialize + Sync)) -> Result<(), Error> {
+        self.store.replace(&state_key(snapshot), seal(state)?).await
+    }
+
+    /// The publish records of the replicas that were published to, in order of name.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] or [`Error::Unavailable`].
+    pub async fn publish_records(&self) -> Result<Vec<PublishRecord>, Error> {
+        let mut records = Vec::new();
+        for object in self.store.list(REPLICAS).await? {
+            if object.key.ends_with("/record") {
+                let bytes = self.store.require(&object.key).await?;
+                records.push(unseal(&self.store.full_name(&object.key), &bytes)?);
+            }
+        }
+        Ok(records)
+    }
+
+    /// Writes what a replica was given.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the place fails.
+    pub(crate) async fn write_publish_record(&self, record: &PublishRecord) -> Result<(), Error> {
+        self.store.replace(&record_key(&record.replica), seal(record)?).await
+    }
+
+    /// Writes what a removal of entities leaves to be done.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the place fails.
+    pub async fn write_forget_record(&self, record: &ForgetRecord) -> Result<(), Error> {
+        self.store.replace(&forget_key(record.epoch), seal(record)?).await
+    }
+
+    /// The removals of entities whose rows may still lie in some segment.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] or [`Error::Unavailable`].
+    pub async fn forget_records(&self) -> Result<Vec<ForgetRecord>, Error> {
+        let mut records = Vec::new();
+        for object in self.store.list(FORGETS).await? {
+            let bytes = self.store.require(&object.key).await?;
+            records.push(unseal(&self.store.full_name(&object.key), &bytes)?);
+        }
+        Ok(records)
+    }
+
+    /// Makes an earlier snapshot current again, under a new epoch. `to` is an epoch; `None` goes back to the content before
+    /// the newest.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where there is no such epoch, its objects were pruned, or entities were forgotten since;
+    /// [`Error::Conflict`] where someone else took the next epoch.
+    pub async fn rollback(&self, to: Option<u64>, now: Timestamp) -> Result<EpochRecord, Error> {
+        let _lock = FolderLock::build(&self.store)?;
+        let latest = self.require_latest().await?;
+        let target = match to {
+            Some(epoch) => epoch,
+            None => self.before(&latest).await?,
+        };
+        let known = self.epoch_numbers().await?;
+        let Some(target) = self.epoch(target).await? else {
+            let known = known.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+            return Err(Error::Refused(format!("there is no epoch {target} to go back to; there are {known}")));
+        };
+        if target.snapshot == latest.snapshot {
+            return Err(Error::Refused(format!(
+                "epoch {} has the snapshot that is served now: {}",
+                target.epoch, target.snapshot
+            )));
+        }
+        for number in known.into_iter().filter(|number| *number > target.epoch) {
+            if self.epoch(number).await?.is_some_and(|record| record.reason == Reason::Forget) {
+                return Err(Error::Refused(format!(
+                    "epoch {} would serve entities again that were forgotten in epoch {number}; materialize instead",
+                    target.epoch
+                )));
+            }
+        }
+        self.check_complete(&target).await?;
+        self.commit(NewEpoch {
+            after: Some(latest.epoch),
+            parent: Some(target.epoch),
+            snapshot: target.snapshot,
+            reason: Reason::Rollback,
+            issued_at: now,
+        })
+        .await
+    }
+
+    /// The epoch of the content before this one's.
+    async fn before(&self, record: &EpochRecord) -> Result<u64, Error> {
+        let mut at = record.clone();
+        while let Some(parent) = at.parent {
+            match self.epoch(parent).await? {
+                Some(found) if found.snapshot != record.snapshot => return Ok(found.epoch),
+                Some(found) => at = found,
+                None => break,
+            }
+        }
+        Err(Error::Refused(format!("there is no snapshot before that of epoch {}", record.epoch)))
+    }
+
+    /// Checks that every object that an epoch needs is there.
+    async fn check_complete(&self, record: &EpochRecord) -> Result<(), Error> {
+        let pruned = |key: String| {
+            Error::Refused(format!("epoch {} cannot be served any more: {} was pruned", record.epoch, self.store.full_name(&key)))
+        };
+        let key = manifest_key(record.snapshot);
+        if self.store.stat(&key).await?.is_none() {
+            return Err(pruned(key));
+        }
+        for key in segment_keys(&self.manifest(record.snapshot).await?) {
+            if self.store.stat(&key).await?.is_none() {
+                return Err(pruned(key));
+            }
+        }
+        Ok(())
+    }
+
+    async fn epoch_numbers(&self) -> Result<Vec<u64>, Error> {
+        let mut numbers: Vec<u64> = self.store.list(EPOCHS).await?.iter().filter_map(|object| number_of(&object.key)).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+}
+
+/// The keys of the segment files that a snapshot needs.
+pub(crate) fn segment_keys(manifest: &Manifest) -> Vec<String> {
+    let tables = manifest.tables.iter().zip(0_u16..);
+    tables
+        .flat_map(|(table, number)| table.base.iter().chain(&table.delta).map(move |segment| segment_key(segment.id, number)))
+        .collect()
+}
+
+pub(crate) fn encode_head(head: &Head) -> Result<Vec<u8>, Error> {
+    head.encode().ok_or_else(|| Error::Refused("the manifest has 4 GiB or more".to_owned()))
+}
+
+pub(crate) async fn read_manifest(store: &Store, snapshot: SnapshotId) -> Result<Vec<u8>, Error> {
+    store.require(&manifest_key(snapshot)).await.map(Into::into)
+}
+
+pub(crate) fn decode_manifest(store: &Store, snapshot: SnapshotId, bytes: &[u8]) -> Result<Manifest, Error> {
+    let key = store.full_name(&manifest_key(snapshot));
+    let found = Manifest::id_of(bytes);
+    if found != snapshot {
+        return Err(Error::Corrupt { key, detail: format!("its content has the id {found}") });
+    }
+    Manifest::decode(bytes).map_err(|source| Error::Format { key, source })
+}

@@ -1,0 +1,58 @@
+//! Origins and replicas from the outside.
+
+mod faults;
+mod origin;
+mod publish;
+mod store;
+
+use mezze_core::{Audience, FeatureSchema, KeyColumn, KeyType, ValueType, ViewSchema};
+use mezze_core::{Manifest, Segment, SegmentId, SnapshotId, Span, Table, TableSchema, Timestamp};
+use mezze_replica::{NewEpoch, Origin, Reason, Store, segment_key};
+
+/// A folder that goes when the test ends, and a store in it.
+fn folder() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = Store::folder(folder.path()).expect("it can be opened");
+    (folder, store)
+}
+
+/// A manifest of one table whose base is segment number `number`.
+fn manifest(number: u8) -> Manifest {
+    let features = vec![FeatureSchema::new("f", ValueType::Int64)];
+    let schema = TableSchema::new(
+        "k",
+        vec![KeyColumn::new("k", "k", KeyType::Int)],
+        vec![ViewSchema::new("v", Span::ZERO, Audience::Server, features)],
+    );
+    let mut table = Table::empty(schema);
+    let id = SegmentId::from_bytes([number; 16]);
+    table.base = Some(Segment { id, bucket_count: 1, row_count: 1, page_bytes: 8, time_shifts: vec![Span::ZERO] });
+    Manifest {
+        project: "p".into(),
+        definition_digest: [0; 32],
+        input_digest: [number; 32],
+        tables: vec![table],
+        request_sources: vec![],
+        services: vec![],
+    }
+}
+
+/// Writes the objects of snapshot number `number`, without an epoch.
+async fn write_objects(origin: &Origin, number: u8) -> SnapshotId {
+    let mut object = origin.store().begin(&segment_key(SegmentId::from_bytes([number; 16]), 0)).expect("a file");
+    object.append(&vec![number; 100_000]).expect("it is written");
+    object.finish().await.expect("it is finished");
+    origin.write_manifest(&manifest(number)).await.expect("it is written")
+}
+
+/// Writes snapshot number `number` and makes it the next epoch.
+async fn materialize(origin: &Origin, number: u8) -> u64 {
+    let snapshot = write_objects(origin, number).await;
+    let latest = origin.latest().await.expect("it can be read").map(|record| record.epoch);
+    let new = NewEpoch { after: latest, parent: latest, snapshot, reason: Reason::Materialize, issued_at: at(number.into()) };
+    origin.commit(new).await.expect("nobody else is there").epoch
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_seconds(seconds)
+}
