@@ -1,2 +1,72 @@
-//! The mezze command.
-fn main() {}
+//! The `mezze` command.
+
+mod args;
+mod commands;
+mod failure;
+mod output;
+mod sample;
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::{ColorChoice, CommandFactory, FromArgMatches};
+
+use crate::args::{Cli, Command};
+use crate::failure::{Exit, Outcome};
+use crate::output::{Color, Output, Paint, paint_if};
+
+fn main() -> ExitCode {
+    // The flag counts for help and usage errors, too, which come before there are parsed arguments.
+    let choice = match color_of(std::env::args()) {
+        Color::Always => ColorChoice::Always,
+        Color::Auto => ColorChoice::Auto,
+        Color::Never => ColorChoice::Never,
+    };
+    let matches = Cli::command().color(choice).try_get_matches();
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are results and go to standard output; a closed one is no failure.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(Exit::Input as u8) } else { ExitCode::SUCCESS };
+        }
+    };
+    let color = cli.global.color;
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if failure.exit() != Exit::OutputClosed {
+                let label = paint_if(color.on(io::stderr().is_terminal()), Paint::Bad, "error:");
+                let _ = writeln!(io::stderr(), "{label} {failure}");
+            }
+            ExitCode::from(failure.exit() as u8)
+        }
+    }
+}
+
+fn run(cli: Cli) -> Outcome {
+    let global = cli.global;
+    let output = Output::new(global.output, global.color, global.quiet);
+    match cli.command {
+        Command::Init(args) => commands::init::run(&args, &global, output),
+    }
+}
+
+/// What `--color` says among arguments that are not parsed yet.
+fn color_of(arguments: impl Iterator<Item = String>) -> Color {
+    let mut color = Color::Auto;
+    let mut arguments = arguments.take_while(|argument| argument != "--");
+    while let Some(argument) = arguments.next() {
+        let value = match argument.strip_prefix("--color") {
+            Some("") => arguments.next(),
+            Some(value) => value.strip_prefix('=').map(str::to_owned),
+            None => None,
+        };
+        match value.as_deref() {
+            Some("always") => color = Color::Always,
+            Some("never") => color = Color::Never,
+            _ => {}
+        }
+    }
+    color
+}

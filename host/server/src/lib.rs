@@ -1,1 +1,4 @@
-//! Placeholder.
+//! Feast's HTTP contract over a snapshot.
+
+mod http;
+pub use http::{AGE_HEADER, Answer, Answered, EPOCH_HEADER, Exchange, SNAPSHOT_HEADER, Served, Server, ServerOptions, Wire};

@@ -1,0 +1,3 @@
+//! One module a command, or a group of them.
+
+pub(crate) mod init;

@@ -1,0 +1,4 @@
+//! The HTTP contract, tested over raw sockets on the loopback interface.
+
+mod client;
+mod transport;

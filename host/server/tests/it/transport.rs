@@ -1,0 +1,192 @@
+//! HTTP itself: routes, formats, limits, connections and the stop, whatever answers.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use mezze_server::{Answer, Answered, Exchange, Server, ServerOptions, Wire};
+use tokio::sync::Semaphore;
+
+use crate::client::Client;
+
+/// Answers with the request's own body, once there is a permit.
+struct Echo {
+    ready: AtomicBool,
+    permits: Semaphore,
+    arrived: Semaphore,
+}
+
+impl Answer for Echo {
+    async fn answer(&self, body: &[u8], exchange: Exchange, out: &mut Vec<u8>) -> Answered {
+        self.arrived.add_permits(1);
+        self.permits.acquire().await.expect("it is open").forget();
+        out.extend_from_slice(format!("{exchange:?} ").as_bytes());
+        out.extend_from_slice(body);
+        Answered { status: 200, served: None, retry_after_seconds: None }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::SeqCst)
+    }
+}
+
+fn echo(permits: usize) -> (Arc<Echo>, Server) {
+    let echo = Arc::new(Echo { ready: AtomicBool::new(true), permits: Semaphore::new(permits), arrived: Semaphore::new(0) });
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    let mut options = ServerOptions::default();
+    options.threads = 2;
+    options.body_bytes_max = 1000;
+    let server = Server::start(Arc::clone(&echo), listener, options).expect("it starts");
+    (echo, server)
+}
+
+const JSON: &str = "content-type: application/json";
+
+#[test]
+fn formats_go_by_the_headers() {
+    let (_echo, server) = echo(100);
+    let mut client = Client::connect(server.address());
+    let mut speak = |headers: &[&str]| {
+        let reply = client.post("/get-online-features", headers, b"x");
+        assert_eq!(reply.status, 200);
+        let wire = |name| Exchange { request: name, response: name };
+        let of = |exchange: Exchange| format!("{exchange:?} x");
+        let found = match reply.text() {
+            text if text == of(wire(Wire::Json)) => "json",
+            text if text == of(wire(Wire::MessagePack)) => "msgpack",
+            text if text == of(Exchange { request: Wire::Json, response: Wire::MessagePack }) => "json to msgpack",
+            text if text == of(Exchange { request: Wire::MessagePack, response: Wire::Json }) => "msgpack to json",
+            _ => "something else",
+        };
+        (found, reply.header("content-type").expect("bodies have a type").to_owned())
+    };
+    let (json, msgpack) = ("application/json".to_owned(), "application/msgpack".to_owned());
+    assert_eq!(speak(&[]), ("json", json.clone()));
+    assert_eq!(speak(&[JSON]), ("json", json.clone()));
+    assert_eq!(speak(&["Content-Type: application/json; charset=utf-8", "accept: */*"]), ("json", json.clone()));
+    assert_eq!(speak(&["content-type: application/x-www-form-urlencoded"]), ("json", json.clone()));
+    assert_eq!(speak(&["content-type: application/msgpack"]), ("msgpack", msgpack.clone()));
+    assert_eq!(speak(&[JSON, "accept: application/msgpack"]), ("json to msgpack", msgpack));
+    assert_eq!(
+        speak(&["content-type: application/x-msgpack", "accept: text/html, application/json;q=0.9"]),
+        ("msgpack to json", json)
+    );
+    let reply = client.post("/get-online-features", &["content-type: text/xml"], b"x");
+    assert_eq!(reply.status, 415);
+    assert_eq!(reply.text(), r#"{"detail":"the content-type must be application/json or application/msgpack"}"#);
+}
+
+#[test]
+fn unknown_paths_and_methods_are_refused() {
+    let (_echo, server) = echo(0);
+    let mut client = Client::connect(server.address());
+    let reply = client.post("/get-offline-features", &[JSON], b"{}");
+    assert_eq!((reply.status, reply.text()), (404, r#"{"detail":"Not Found"}"#));
+    client.send(b"GET /get-online-features HTTP/1.1\r\nhost: test\r\n\r\n");
+    let reply = client.reply();
+    assert_eq!((reply.status, reply.header("allow"), reply.text()), (405, Some("POST"), r#"{"detail":"Method Not Allowed"}"#));
+    let reply = client.post("/health", &[], b"");
+    assert_eq!((reply.status, reply.header("allow")), (405, Some("GET, HEAD")));
+}
+
+#[test]
+fn health_tells_whether_there_is_something_to_serve() {
+    let (echo, server) = echo(0);
+    let mut client = Client::connect(server.address());
+    for (ready, status) in [(true, 200), (false, 503), (true, 200)] {
+        echo.ready.store(ready, Ordering::SeqCst);
+        client.send(b"GET /health HTTP/1.1\r\nhost: test\r\n\r\n");
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.body.len()), (status, 0));
+    }
+}
+
+#[test]
+fn large_bodies_are_refused_announced_or_not() {
+    let (_echo, server) = echo(10);
+    let mut client = Client::connect(server.address());
+    assert_eq!(client.post("/get-online-features", &[JSON], &[b'x'; 1000]).status, 200);
+    let expected = r#"{"detail":"the request's body has more than 1000 bytes"}"#;
+    client.send(b"POST /get-online-features HTTP/1.1\r\nhost: test\r\ncontent-length: 1001\r\n\r\n");
+    let reply = client.reply();
+    assert_eq!((reply.status, reply.text(), reply.header("connection")), (413, expected, Some("close")));
+    assert!(client.is_closed());
+
+    let mut client = Client::connect(server.address());
+    client.send(b"POST /get-online-features HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n");
+    for _ in 0..3 {
+        client.send(format!("190\r\n{}\r\n", "x".repeat(0x190)).as_bytes());
+    }
+    let reply = client.reply();
+    assert_eq!((reply.status, reply.text()), (413, expected));
+}
+
+#[test]
+fn a_body_in_pieces_is_put_together() {
+    let (_echo, server) = echo(10);
+    let mut client = Client::connect(server.address());
+    client.send(b"POST /get-online-features HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n");
+    client.send(b"1\r\na\r\n2\r\nbc\r\n");
+    client.send(b"3\r\ndef\r\n0\r\n\r\n");
+    assert!(client.reply().text().ends_with(" abcdef"));
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let (_echo, server) = echo(100);
+    let mut client = Client::connect(server.address());
+    let messages: Vec<String> = (0..50)
+        .map(|index| format!("POST /get-online-features HTTP/1.1\r\nhost: test\r\ncontent-length: 3\r\n\r\n{index:03}"))
+        .collect();
+    client.send(messages.concat().as_bytes());
+    for index in 0..50 {
+        assert!(client.reply().text().ends_with(&format!(" {index:03}")));
+    }
+}
+
+#[test]
+fn what_is_not_http_gets_an_error_and_harms_nobody() {
+    let (_echo, server) = echo(10);
+    let mut other = Client::connect(server.address());
+    let mut client = Client::connect(server.address());
+    client.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n");
+    assert_eq!(client.reply().status, 400);
+    assert!(client.is_closed());
+    assert_eq!(other.post("/get-online-features", &[JSON], b"x").status, 200);
+}
+
+#[test]
+fn a_stop_closes_idle_connections_and_finishes_requests_in_flight() {
+    let (echo, server) = echo(0);
+    let address = server.address();
+    let mut idle = Client::connect(address);
+    idle.send(b"GET /health HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert_eq!(idle.reply().status, 200);
+    let mut busy = Client::connect(address);
+    busy.send(b"POST /get-online-features HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\n\r\nlast");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime starts");
+    runtime.block_on(async { echo.arrived.acquire().await.expect("it is open").forget() });
+
+    let stopping = std::thread::spawn(move || server.stop(Duration::from_secs(60)));
+    // The idle connection ends although the other one is still waited for.
+    assert!(idle.is_closed());
+    echo.permits.add_permits(1);
+    let reply = busy.reply();
+    assert_eq!(reply.status, 200);
+    assert!(reply.text().ends_with(" last"));
+    assert!(busy.is_closed());
+    stopping.join().expect("the server stops");
+    assert!(std::net::TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn a_stop_waits_no_longer_than_its_grace() {
+    let (echo, server) = echo(0);
+    let mut busy = Client::connect(server.address());
+    busy.send(b"POST /get-online-features HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\n\r\nlost");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime starts");
+    runtime.block_on(async { echo.arrived.acquire().await.expect("it is open").forget() });
+    server.stop(Duration::ZERO);
+    assert!(busy.is_closed());
+}
