@@ -8,6 +8,7 @@ extern crate std;
 mod base64;
 mod bytes;
 pub use bytes::FormatError;
+mod coerce;
 mod head;
 pub use head::{HEAD_KEY, HEAD_MAGIC, HEAD_VERSION, Head, INLINE_MANIFEST_BYTES_MAX, PREVIOUS_MAX, PreviousSnapshot};
 mod manifest;

@@ -3,11 +3,11 @@
 use alloc::{borrow::Cow, borrow::ToOwned, string::String, sync::Arc, vec::Vec};
 use core::fmt;
 
-use crate::base64::decode_base64;
+use crate::coerce::{coerce, describe};
 use crate::snapshot::{Lookup, LookupColumn, ReadPlan, Snapshot, feature_schema};
 use crate::{
     Cell, Column, Expired, KEY_COLUMNS_MAX, KeyHash, KeyPart, KeyType, PageError, PageKey, PageRef, Request, Response, RowState,
-    Segment, SegmentId, Span, Status, Table, Timestamp, Value, ValueType, parse_uuid,
+    Segment, SegmentId, Span, Status, Table, Timestamp, Value, ValueType,
 };
 
 /// What one request may cost. Each host declares its own.
@@ -670,74 +670,5 @@ fn value_type_of(key_type: KeyType) -> ValueType {
     }
 }
 
-/// A value of a request in the type that its column has, by the rules of Feast's servers: numbers may come as text, whole
-/// floats as integers, bytes as base64, instants as seconds or RFC 3339 text. `None` where it does not fit.
-fn coerce(value_type: &ValueType, value: &Value) -> Option<Value> {
-    Some(match (value_type, value) {
-        (_, Value::Null) => Value::Null,
-        (ValueType::Bool, Value::Bool(_))
-        | (ValueType::Int64, Value::Int(_))
-        | (ValueType::String | ValueType::Json | ValueType::Decimal, Value::String(_))
-        | (ValueType::Bytes, Value::Bytes(_))
-        | (ValueType::Float64, Value::Float64(_)) => value.clone(),
-        (ValueType::Bool, Value::String(text)) => match text.as_str() {
-            "true" | "True" => Value::Bool(true),
-            "false" | "False" => Value::Bool(false),
-            _ => return None,
-        },
-        (ValueType::Int32, Value::Int(number)) => Value::Int(i64::from(i32::try_from(*number).ok()?)),
-        (ValueType::Int32, Value::String(text)) => Value::Int(i64::from(text.parse::<i32>().ok()?)),
-        (ValueType::Int64, Value::String(text)) => Value::Int(text.parse().ok()?),
-        (ValueType::Int32 | ValueType::Int64, Value::Float64(number)) => {
-            // Exact in both directions, or refused.
-            let whole = *number as i64;
-            if whole as f64 != *number || whole == i64::MAX {
-                return None;
-            }
-            return coerce(value_type, &Value::Int(whole));
-        }
-        (ValueType::Float64, Value::Int(number)) => Value::Float64(*number as f64),
-        (ValueType::Float64, Value::String(text)) => Value::Float64(text.parse().ok()?),
-        (ValueType::Float32, Value::Float64(number)) => Value::Float32(*number as f32),
-        (ValueType::Float32, Value::Int(number)) => Value::Float32(*number as f32),
-        (ValueType::Decimal, Value::Int(number)) => Value::String(alloc::format!("{number}")),
-        (ValueType::String, Value::Int(number)) => Value::String(alloc::format!("{number}")),
-        (ValueType::Bytes, Value::String(text)) => Value::Bytes(decode_base64(text)?),
-        (ValueType::UnixTimestamp, Value::Int(seconds)) => Value::Int(Timestamp::from_seconds(*seconds).nanos()),
-        (ValueType::UnixTimestamp, Value::String(text)) => Value::Int(Timestamp::parse(text)?.nanos()),
-        (ValueType::Uuid | ValueType::TimeUuid, Value::String(text)) => Value::Bytes(parse_uuid(text)?.into()),
-        (ValueType::Uuid | ValueType::TimeUuid, Value::Bytes(bytes)) if bytes.len() == crate::UUID_BYTES => value.clone(),
-        (ValueType::List(element) | ValueType::Set(element), Value::List(values)) => {
-            Value::List(values.iter().map(|value| coerce(element, value)).collect::<Option<_>>()?)
-        }
-        (ValueType::Map(element), Value::Map(entries)) => Value::Map(
-            entries.iter().map(|(key, value)| Some((key.clone(), coerce(element, value)?))).collect::<Option<_>>()?,
-        ),
-        (ValueType::Struct(fields), Value::Map(entries)) => {
-            let field = |name: &str| entries.iter().find(|(key, _)| key == name).map_or(&Value::Null, |(_, value)| value);
-            Value::List(fields.iter().map(|wanted| coerce(&wanted.value_type, field(&wanted.name))).collect::<Option<_>>()?)
-        }
-        _ => return None,
-    })
-}
-
-/// A value for an error's reader: its kind, and itself where it is short.
-fn describe(value: &Value) -> String {
-    match value {
-        Value::Bool(value) => alloc::format!("the boolean {value}"),
-        Value::Float32(value) => alloc::format!("the number {value}"),
-        Value::Float64(value) => alloc::format!("the number {value}"),
-        Value::Int(value) => alloc::format!("the number {value}"),
-        Value::List(_) => "a list".into(),
-        Value::Map(_) => "an object".into(),
-        Value::String(text) if text.len() <= DESCRIBED_BYTES_MAX => alloc::format!("the text {text:?}"),
-        Value::String(_) => "a text".into(),
-        Value::Null => "null".into(),
-        Value::Bytes(_) => "bytes".into(),
-        Value::Zoned { .. } => "an instant".into(),
-    }
-}
-
 /// The segment id that inline pages of a manifest carry.
 pub const INLINE_SEGMENT: SegmentId = SegmentId::from_bytes([0; 16]);
-const DESCRIBED_BYTES_MAX: usize = 64;
