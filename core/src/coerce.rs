@@ -45,9 +45,9 @@ pub(crate) fn coerce(value_type: &ValueType, value: &Value) -> Option<Value> {
         (ValueType::List(element) | ValueType::Set(element), Value::List(values)) => {
             Value::List(values.iter().map(|value| coerce(element, value)).collect::<Option<_>>()?)
         }
-        (ValueType::Map(element), Value::Map(entries)) => Value::Map(
-            entries.iter().map(|(key, value)| Some((key.clone(), coerce(element, value)?))).collect::<Option<_>>()?,
-        ),
+        (ValueType::Map(element), Value::Map(entries)) => {
+            Value::Map(entries.iter().map(|(key, value)| Some((key.clone(), coerce(element, value)?))).collect::<Option<_>>()?)
+        }
         (ValueType::Struct(fields), Value::Map(entries)) => {
             let field = |name: &str| entries.iter().find(|(key, _)| key == name).map_or(&Value::Null, |(_, value)| value);
             Value::List(fields.iter().map(|wanted| coerce(&wanted.value_type, field(&wanted.name))).collect::<Option<_>>()?)

@@ -1,34 +1,54 @@
-//! The core of Mezze.
+//! The core of Mezze: what every host shares, from a Cloudflare Worker to a native server.
+//!
+//! Values and their types, entity keys, the page format, manifest and head, the lookup and its wire formats. It is sans-IO:
+//! it knows no clock, no network, no file and no host, and holds no state of its own. A lookup takes two calls:
+//!
+//! 1. [`Snapshot::plan`] says which pages a [`Request`] needs. Nothing is fetched.
+//! 2. The host fetches them in its own way, verifies each once with [`PageRef::verify`], and hands them to [`Plan::answer`].
+//!
+//! It needs `alloc` and, with the feature `msgpack`, `std`.
 #![no_std]
 #![forbid(unsafe_code)]
+
 extern crate alloc;
-#[cfg(test)]
+#[cfg(any(test, feature = "msgpack"))]
 extern crate std;
 
 mod base64;
 mod bytes;
-pub use bytes::FormatError;
 mod coerce;
 mod head;
-pub use head::{HEAD_KEY, HEAD_MAGIC, HEAD_VERSION, Head, INLINE_MANIFEST_BYTES_MAX, PREVIOUS_MAX, PreviousSnapshot};
+mod id;
+mod key;
 mod manifest;
+mod page;
+mod plan;
+mod request;
+mod response;
+mod schema;
+mod snapshot;
+mod time;
+mod types;
+mod value;
+
+pub use bytes::FormatError;
+pub use head::{HEAD_KEY, HEAD_MAGIC, HEAD_VERSION, Head, INLINE_MANIFEST_BYTES_MAX, PREVIOUS_MAX, PreviousSnapshot};
+pub use id::{PageKey, ParseIdError, SegmentId, SnapshotId};
+pub use key::{KeyHash, KeyPart, encode_key};
 pub use manifest::{
     KEY_COLUMNS_MAX, MANIFEST_MAGIC, MANIFEST_VERSION, Manifest, ManifestRequestSource, Segment, Service, ServiceProjection,
     Table,
 };
-mod id;
-pub use id::{PageKey, ParseIdError, SegmentId, SnapshotId};
-mod key;
-pub use key::{KeyHash, KeyPart, encode_key};
-mod request;
+pub use page::{
+    ColumnData, ColumnInput, PAGE_BYTES_LIMIT, PAGE_BYTES_MAX_DEFAULT, PAGE_MAGIC, PAGE_VERSION, PageError, PageInput, PageRef,
+    PageWriteError, PageWriter, ROW_BYTES_MAX, SEGMENT_FOOTER_BYTES, SEGMENT_MAGIC, SEGMENT_VERSION, SegmentIndex, SegmentWriter,
+    ViewInput,
+};
+pub use plan::{AnswerError, INLINE_SEGMENT, LimitKind, Limits, Plan, PlanError};
 pub use request::{EntityColumn, Expired, Request, Selection};
-mod response;
 pub use response::{Cell, Column, Response, RowState, Status};
-mod schema;
 pub use schema::{Audience, FeatureSchema, KeyColumn, TableSchema, ViewSchema};
-mod time;
+pub use snapshot::{OpenError, Snapshot};
 pub use time::{NANOS_PER_SECOND, RFC3339_BYTES_MAX, Span, Timestamp};
-mod types;
 pub use types::{KeyType, ParseTypeError, Physical, StructField, TYPE_DEPTH_MAX, ValueType};
-mod value;
 pub use value::{PayloadError, UUID_BYTES, Value, canonical_f32, canonical_f64, decode_payload, encode_payload, parse_uuid};

@@ -204,12 +204,12 @@ impl fmt::Display for PlanError {
                 if found.is_empty() { f.write_str("none") } else { list(f, found) }
             }
             Self::NoFeatures => f.write_str("the request selects no features: name some in `features`, or a `feature_service`"),
-            Self::NoRows => f.write_str("the request has no entity rows: `entities` must hold at least one column with one value"),
-            Self::Ragged { first, other } => write!(
-                f,
-                "entity columns have different lengths: `{}` has {}, `{}` has {}",
-                first.0, first.1, other.0, other.1
-            ),
+            Self::NoRows => {
+                f.write_str("the request has no entity rows: `entities` must hold at least one column with one value")
+            }
+            Self::Ragged { first, other } => {
+                write!(f, "entity columns have different lengths: `{}` has {}, `{}` has {}", first.0, first.1, other.0, other.1)
+            }
             Self::RepeatedReference { reference } => write!(f, "feature reference `{reference}` is there twice"),
             Self::UnknownFeature { view, feature, known } => {
                 write!(f, "feature view `{view}` has no feature `{feature}`; it has ")?;
@@ -473,9 +473,7 @@ impl Plan {
                     let Some(page) = pages.get(index).copied().flatten() else {
                         return Err(AnswerError::MissingPage { page: *page_key });
                     };
-                    let at = page
-                        .find(place.hash, key)
-                        .map_err(|error| AnswerError::Corrupt { page: Some(*page_key), error })?;
+                    let at = page.find(place.hash, key).map_err(|error| AnswerError::Corrupt { page: Some(*page_key), error })?;
                     if let Some(row) = at {
                         hit = Some(FoundRow { page, row, key: Some(*page_key), shifts: &segment.time_shifts });
                         break;
@@ -487,19 +485,10 @@ impl Plan {
         Ok(found)
     }
 
-    fn row_state(
-        &self,
-        row: &Option<FoundRow<'_>>,
-        view: usize,
-        time_column: usize,
-        ttl: Span,
-    ) -> Result<RowState, AnswerError> {
+    fn row_state(&self, row: &Option<FoundRow<'_>>, view: usize, time_column: usize, ttl: Span) -> Result<RowState, AnswerError> {
         let not_found = RowState { status: Status::NotFound, event_time: Timestamp::EPOCH };
         let Some(row) = row else { return Ok(not_found) };
-        let stored = row
-            .page
-            .event_time(row.row, time_column)
-            .map_err(|error| AnswerError::Corrupt { page: row.key, error })?;
+        let stored = row.page.event_time(row.row, time_column).map_err(|error| AnswerError::Corrupt { page: row.key, error })?;
         let Some(stored) = stored else { return Ok(not_found) };
         let event_time = stored.saturating_add(row.shifts.get(view).copied().unwrap_or(Span::ZERO));
         let status = if event_time.is_fresh(self.now, ttl) { Status::Present } else { Status::OutsideMaxAge };
@@ -510,14 +499,13 @@ impl Plan {
     fn take_entities(&mut self, request: &Request) -> Result<(), PlanError> {
         let read = Arc::clone(&self.read);
         for column in &request.entities {
-            let key = read
-                .lookups
-                .iter()
-                .flat_map(|lookup| &lookup.columns)
-                .find(|wanted| names(wanted, &column.name) && !request.entities.iter().any(|other| {
-                    // A column by the join key's own name comes before one by the entity's name.
-                    wanted.name != column.name && other.name == wanted.name
-                }));
+            let key = read.lookups.iter().flat_map(|lookup| &lookup.columns).find(|wanted| {
+                names(wanted, &column.name)
+                    && !request.entities.iter().any(|other| {
+                        // A column by the join key's own name comes before one by the entity's name.
+                        wanted.name != column.name && other.name == wanted.name
+                    })
+            });
             let value_type = match key {
                 Some(wanted) => Some(value_type_of(wanted.key_type)),
                 None => read.request_fields.iter().find(|(name, _)| *name == column.name).map(|(_, found)| found.clone()),
@@ -650,10 +638,9 @@ fn row_count_of(request: &Request) -> Result<usize, PlanError> {
     let Some(first) = request.entities.first() else { return Err(PlanError::NoRows) };
     let count = first.values.len();
     match request.entities.iter().find(|column| column.values.len() != count) {
-        Some(other) => Err(PlanError::Ragged {
-            first: (first.name.clone(), count),
-            other: (other.name.clone(), other.values.len()),
-        }),
+        Some(other) => {
+            Err(PlanError::Ragged { first: (first.name.clone(), count), other: (other.name.clone(), other.values.len()) })
+        }
         None if count == 0 => Err(PlanError::NoRows),
         None => Ok(count),
     }

@@ -100,7 +100,9 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Format(error) => error.fmt(f),
-            Self::ManifestNeeded { snapshot } => write!(f, "the head does not hold the manifest; it is under the key m/{snapshot}"),
+            Self::ManifestNeeded { snapshot } => {
+                write!(f, "the head does not hold the manifest; it is under the key m/{snapshot}")
+            }
             Self::WrongManifest { expected, found } => write!(f, "the head names manifest {expected}, found {found}"),
         }
     }
@@ -224,10 +226,11 @@ impl Snapshot {
             let Some((view, feature)) = reference.split_once(':') else {
                 return Err(PlanError::BadReference { reference: reference.clone() });
             };
-            let numbers = self.inner.views.get(view).copied().ok_or_else(|| PlanError::UnknownView {
-                view: view.to_owned(),
-                known: some_names(self.inner.views.keys()),
-            })?;
+            let numbers =
+                self.inner.views.get(view).copied().ok_or_else(|| PlanError::UnknownView {
+                    view: view.to_owned(),
+                    known: some_names(self.inner.views.keys()),
+                })?;
             let schema = self.inner.view(numbers);
             let feature_number = schema.and_then(|schema| schema.features.iter().position(|known| known.name == feature));
             let Some(feature_number) = feature_number else {

@@ -1,0 +1,137 @@
+//! The layout of a page, offset by offset. docs/FORMAT.md says the same in tables; a test holds them together.
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::Physical;
+
+/// The first bytes of a page.
+pub const PAGE_MAGIC: [u8; 4] = *b"MZPG";
+/// The version of the page format.
+pub const PAGE_VERSION: u16 = 1;
+/// A page is never larger.
+pub const PAGE_BYTES_LIMIT: usize = 1_000_000;
+/// A page is at most this large, unless a single row needs more.
+pub const PAGE_BYTES_MAX_DEFAULT: usize = 65_536;
+/// A row is refused beyond this.
+pub const ROW_BYTES_MAX: usize = 262_144;
+
+pub(crate) const MAGIC_AT: usize = 0;
+pub(crate) const VERSION_AT: usize = MAGIC_AT + 4;
+pub(crate) const FLAGS_AT: usize = VERSION_AT + 2;
+pub(crate) const CHECKSUM_AT: usize = FLAGS_AT + 2;
+pub(crate) const SEGMENT_AT: usize = CHECKSUM_AT + 8;
+pub(crate) const PAGE_BYTES_AT: usize = SEGMENT_AT + 16;
+pub(crate) const BUCKET_AT: usize = PAGE_BYTES_AT + 4;
+pub(crate) const BUCKET_COUNT_AT: usize = BUCKET_AT + 4;
+pub(crate) const ROW_COUNT_AT: usize = BUCKET_COUNT_AT + 4;
+pub(crate) const TABLE_AT: usize = ROW_COUNT_AT + 4;
+pub(crate) const COLUMN_COUNT_AT: usize = TABLE_AT + 2;
+pub(crate) const HEADER_BYTES: usize = COLUMN_COUNT_AT + 2;
+
+/// Bytes of a column's descriptor. The directory of descriptors follows the header.
+pub(crate) const DESCRIPTOR_BYTES: usize = BASE_AT + 8;
+pub(crate) const ENCODING_AT: usize = 0;
+pub(crate) const WIDTH_AT: usize = ENCODING_AT + 1;
+pub(crate) const EXTRA_AT: usize = WIDTH_AT + 1;
+pub(crate) const COLUMN_FLAGS_AT: usize = EXTRA_AT + 1;
+pub(crate) const DATA_AT: usize = COLUMN_FLAGS_AT + 1;
+pub(crate) const AUX_AT: usize = DATA_AT + 4;
+pub(crate) const AUX_COUNT_AT: usize = AUX_AT + 4;
+pub(crate) const BASE_AT: usize = AUX_COUNT_AT + 4;
+
+/// Zero bytes at the end of a page, so that eight bytes can be read at any byte of its data.
+pub(crate) const TAIL_BYTES: usize = 8;
+/// Bit fields are at most this wide, or 64: a field and the bits before it in its first byte then fit into eight bytes.
+pub(crate) const PACKED_BITS_MAX: u32 = 56;
+/// The largest power of ten that a decimal float is divided by: every power up to it is exact in binary64.
+pub(crate) const DECIMAL_EXPONENT_MAX: u8 = 15;
+
+/// How the values of a column lie in a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    /// No row has a value.
+    Null,
+    /// Bit fields; a value is `base` plus its field, wrapping: an integer, or the bits of a float.
+    Packed,
+    /// Bit fields; a float is (`base` + field) / 10^extra.
+    Decimal,
+    /// Bit fields that index a table of eight-byte (binary32: four-byte) values.
+    Dictionary,
+    /// Bit fields that hold `row_count + 1` offsets into a heap; of width 0: every value has `base` bytes.
+    Bytes,
+    /// Bit fields that index a list of byte runs, whose offsets are fields of `extra` bits, their heap behind them.
+    BytesDictionary,
+}
+
+impl Encoding {
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Null => 0,
+            Self::Packed => 1,
+            Self::Decimal => 2,
+            Self::Dictionary => 3,
+            Self::Bytes => 4,
+            Self::BytesDictionary => 5,
+        }
+    }
+
+    pub(crate) const fn of(code: u8) -> Option<Self> {
+        Some(match code {
+            0 => Self::Null,
+            1 => Self::Packed,
+            2 => Self::Decimal,
+            3 => Self::Dictionary,
+            4 => Self::Bytes,
+            5 => Self::BytesDictionary,
+            _ => return None,
+        })
+    }
+}
+
+/// The bit of a column's flags that says that it begins with validity bits.
+pub(crate) const HAS_VALIDITY: u8 = 1;
+/// Where in a column's flags its kind begins.
+pub(crate) const KIND_SHIFT: u32 = 4;
+
+/// The number of a column's kind in its flags.
+pub(crate) const fn kind_code(physical: Physical) -> u8 {
+    match physical {
+        Physical::Int => 0,
+        Physical::Float32 => 1,
+        Physical::Float64 => 2,
+        Physical::Bytes => 3,
+    }
+}
+
+/// The kind of column that a number stands for.
+pub(crate) const fn kind_of(code: u8) -> Option<Physical> {
+    Some(match code {
+        0 => Physical::Int,
+        1 => Physical::Float32,
+        2 => Physical::Float64,
+        3 => Physical::Bytes,
+        _ => return None,
+    })
+}
+
+/// The checksum of a page: xxh3-64 of all that follows the checksum, seeded with the eight bytes before it as a
+/// little-endian number.
+pub(crate) fn checksum_of(page: &[u8]) -> u64 {
+    let seed = page.first_chunk().map_or(0, |preamble| u64::from_le_bytes(*preamble));
+    xxh3_64_with_seed(page.get(SEGMENT_AT..).unwrap_or_default(), seed)
+}
+
+/// 10^0 to 10^15.
+pub(crate) const POWERS_OF_TEN: [f64; DECIMAL_EXPONENT_MAX as usize + 1] =
+    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+
+/// Bytes that `count` bit fields of `width` take.
+pub(crate) const fn packed_bytes(count: usize, width: u32) -> usize {
+    (count * width as usize).div_ceil(8)
+}
+
+/// The narrowest width that holds `value` and can be read with one load.
+pub(crate) const fn width_of(value: u64) -> u32 {
+    let bits = u64::BITS - value.leading_zeros();
+    if bits > PACKED_BITS_MAX { u64::BITS } else { bits }
+}

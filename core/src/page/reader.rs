@@ -1,0 +1,402 @@
+//! Reading a page in place.
+
+use core::fmt;
+
+use super::format::*;
+use crate::{Cell, KeyHash, KeyPart, PageKey, Physical, SegmentId, TableSchema, Timestamp};
+
+/// A page's bytes are not what they should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PageError {
+    /// The bytes are damaged.
+    Corrupt {
+        /// What is wrong.
+        what: &'static str,
+        /// Where, in bytes from the page's start.
+        at: usize,
+    },
+    /// The page is of another format than this build reads.
+    Version {
+        /// The version found.
+        found: u16,
+    },
+    /// The bytes are a page, but not the one that was asked for.
+    WrongPage {
+        /// What was asked for.
+        expected: PageKey,
+        /// What the page says it is.
+        found: PageKey,
+    },
+}
+
+impl fmt::Display for PageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Corrupt { what, at } => write!(f, "damaged at byte {at}: {what}"),
+            Self::Version { found } => {
+                write!(f, "page has format version {found}, this build reads {PAGE_VERSION}; update the reader first")
+            }
+            Self::WrongPage { expected, found } => write!(f, "expected page {expected}, found page {found}"),
+        }
+    }
+}
+
+impl core::error::Error for PageError {}
+
+/// A page of rows, read in place: nothing is decoded ahead, nothing allocated, and values are borrowed from its bytes.
+///
+/// Every read checks its bounds, so bytes that no checksum has seen cost at worst an error.
+#[derive(Clone, Copy)]
+pub struct PageRef<'a> {
+    bytes: &'a [u8],
+    row_count: u32,
+    bucket_count: u32,
+    column_count: usize,
+    index_at: usize,
+}
+
+impl fmt::Debug for PageRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PageRef").field("rows", &self.row_count).field("bytes", &self.bytes.len()).finish()
+    }
+}
+
+/// A column's descriptor.
+#[derive(Clone, Copy)]
+struct Descriptor {
+    encoding: Encoding,
+    width: u32,
+    extra: u8,
+    validity_at: Option<usize>,
+    data_at: usize,
+    aux_at: usize,
+    aux_count: usize,
+    base: i64,
+    physical: Physical,
+}
+
+impl<'a> PageRef<'a> {
+    /// The page with these bytes, after checking all of it: the checksum, that it is the page `expected` of a segment with
+    /// `bucket_count` buckets, and that every column's fields fit the page and the schema.
+    ///
+    /// # Errors
+    /// As [`PageError`] says.
+    pub fn verify(bytes: &'a [u8], expected: &PageKey, bucket_count: u32, schema: &TableSchema) -> Result<Self, PageError> {
+        let page = Self::resident(bytes)?;
+        if read(bytes, CHECKSUM_AT).map(u64::from_le_bytes) != Some(checksum_of(bytes)) {
+            return Err(corrupt("checksum", CHECKSUM_AT));
+        }
+        let found = page.key()?;
+        if found != *expected {
+            return Err(PageError::WrongPage { expected: *expected, found });
+        }
+        if page.bucket_count != bucket_count {
+            return Err(corrupt("bucket count", BUCKET_COUNT_AT));
+        }
+        if page.column_count != schema.column_count() {
+            return Err(corrupt("column count", COLUMN_COUNT_AT));
+        }
+        let keys = schema.keys.iter().map(|key| key.key_type.physical());
+        let views = schema.views.iter().flat_map(|view| {
+            core::iter::once(Physical::Int).chain(view.features.iter().map(|feature| feature.value_type.physical()))
+        });
+        for (column, physical) in keys.chain(views).enumerate() {
+            page.check_column(column, physical)?;
+        }
+        Ok(page)
+    }
+
+    /// The page with these bytes, which [`PageRef::verify`] has accepted before. Constant time: nothing but the header is
+    /// looked at.
+    ///
+    /// # Errors
+    /// As [`PageError`] says.
+    pub fn resident(bytes: &'a [u8]) -> Result<Self, PageError> {
+        let header: &[u8; HEADER_BYTES] = bytes.first_chunk().ok_or_else(|| corrupt("page is too short", bytes.len()))?;
+        if read(header, MAGIC_AT) != Some(PAGE_MAGIC) {
+            return Err(corrupt("magic", MAGIC_AT));
+        }
+        match read(header, VERSION_AT).map(u16::from_le_bytes) {
+            Some(PAGE_VERSION) => {}
+            Some(found) => return Err(PageError::Version { found }),
+            None => return Err(corrupt("version", VERSION_AT)),
+        }
+        if read(header, FLAGS_AT) != Some([0; 2]) {
+            return Err(corrupt("flags", FLAGS_AT));
+        }
+        let u32_at = |at| read(header, at).map_or(0, u32::from_le_bytes);
+        let column_count = read(header, COLUMN_COUNT_AT).map_or(0, u16::from_le_bytes);
+        if u32_at(PAGE_BYTES_AT) as usize != bytes.len() || bytes.len() > PAGE_BYTES_LIMIT {
+            return Err(corrupt("page size", PAGE_BYTES_AT));
+        }
+        let row_count = u32_at(ROW_COUNT_AT);
+        let column_count = usize::from(column_count);
+        let index_at = HEADER_BYTES + column_count * DESCRIPTOR_BYTES;
+        // No row is free: its place in the index takes two bytes.
+        if index_at + 2 * row_count as usize + TAIL_BYTES > bytes.len() {
+            return Err(corrupt("row count", ROW_COUNT_AT));
+        }
+        Ok(Self { bytes, row_count, bucket_count: u32_at(BUCKET_COUNT_AT), column_count, index_at })
+    }
+
+    /// Which page its header says it is.
+    ///
+    /// # Errors
+    /// [`PageError::Corrupt`] where the header ends early.
+    pub fn key(&self) -> Result<PageKey, PageError> {
+        let segment = read(self.bytes, SEGMENT_AT).ok_or_else(|| corrupt("segment", SEGMENT_AT))?;
+        let table = read(self.bytes, TABLE_AT).ok_or_else(|| corrupt("table", TABLE_AT))?;
+        let bucket = read(self.bytes, BUCKET_AT).ok_or_else(|| corrupt("bucket", BUCKET_AT))?;
+        Ok(PageKey::new(SegmentId::from_bytes(segment), u16::from_le_bytes(table), u32::from_le_bytes(bucket)))
+    }
+
+    /// Its rows.
+    pub fn row_count(&self) -> u32 {
+        self.row_count
+    }
+
+    /// The row of this key, whose hash is `hash`. The key itself is compared: an equal hash is not enough.
+    ///
+    /// # Errors
+    /// [`PageError::Corrupt`] where a key column cannot be read.
+    pub fn find(&self, hash: KeyHash, key: &[KeyPart<'_>]) -> Result<Option<u32>, PageError> {
+        let wanted = hash.prefix(self.bucket_count);
+        // Prefixes are evenly spread: the row is about as far into the page as its prefix is into u16.
+        let mut row = ((u64::from(wanted) * u64::from(self.row_count)) >> 16) as u32;
+        while row > 0 && self.prefix(row - 1)? >= wanted {
+            row -= 1;
+        }
+        while row < self.row_count && self.prefix(row)? < wanted {
+            row += 1;
+        }
+        while row < self.row_count && self.prefix(row)? == wanted {
+            if self.row_has_key(row, key)? {
+                return Ok(Some(row));
+            }
+            row += 1;
+        }
+        Ok(None)
+    }
+
+    fn row_has_key(&self, row: u32, key: &[KeyPart<'_>]) -> Result<bool, PageError> {
+        for (column, part) in key.iter().enumerate() {
+            let same = match (self.cell(row, column)?, part) {
+                (Cell::Int(found), KeyPart::Int(wanted)) => found == *wanted,
+                (Cell::Bytes(found), KeyPart::Bytes(wanted)) => found == *wanted,
+                _ => false,
+            };
+            if !same {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn prefix(&self, row: u32) -> Result<u16, PageError> {
+        let at = self.index_at + 2 * row as usize;
+        read(self.bytes, at).map(u16::from_le_bytes).ok_or_else(|| corrupt("index", at))
+    }
+
+    /// Column number `column` of the key in a row.
+    ///
+    /// # Errors
+    /// [`PageError::Corrupt`] where it cannot be read or is null.
+    pub fn key_part(&self, row: u32, column: usize) -> Result<KeyPart<'a>, PageError> {
+        match self.cell(row, column)? {
+            Cell::Int(value) => Ok(KeyPart::Int(value)),
+            Cell::Bytes(bytes) => Ok(KeyPart::Bytes(bytes)),
+            _ => Err(corrupt("key", self.descriptor_at(column))),
+        }
+    }
+
+    /// The event time in a row of the view whose time column is `time_column`; `None` where the view has no row there.
+    ///
+    /// # Errors
+    /// [`PageError::Corrupt`] where it cannot be read.
+    pub fn event_time(&self, row: u32, time_column: usize) -> Result<Option<Timestamp>, PageError> {
+        match self.cell(row, time_column)? {
+            Cell::Int(nanos) => Ok(Some(Timestamp::from_nanos(nanos))),
+            Cell::Null => Ok(None),
+            _ => Err(corrupt("event time", self.descriptor_at(time_column))),
+        }
+    }
+
+    /// The value in a row and column, numbered as [`TableSchema`] says.
+    ///
+    /// # Errors
+    /// [`PageError::Corrupt`] where it cannot be read.
+    #[inline]
+    pub fn cell(&self, row: u32, column: usize) -> Result<Cell<'a>, PageError> {
+        let at = self.descriptor_at(column);
+        if row >= self.row_count || column >= self.column_count {
+            return Err(corrupt("row or column is not in the page", at));
+        }
+        let descriptor = self.descriptor(column)?;
+        self.read_cell(row as usize, &descriptor).ok_or_else(|| corrupt("column", at))
+    }
+
+    #[inline]
+    fn read_cell(&self, row: usize, column: &Descriptor) -> Option<Cell<'a>> {
+        if let Some(validity_at) = column.validity_at {
+            let byte = *self.bytes.get(validity_at.saturating_add(row / 8))?;
+            if byte >> (row % 8) & 1 == 0 {
+                return Some(Cell::Null);
+            }
+        }
+        let field = |index: usize| self.field(column.data_at, column.width, index);
+        match column.encoding {
+            Encoding::Null => Some(Cell::Null),
+            Encoding::Packed => {
+                let bits = column.base.wrapping_add(field(row)? as i64);
+                Some(number(bits, column.physical))
+            }
+            Encoding::Decimal => {
+                let scaled = column.base.wrapping_add(field(row)? as i64);
+                let value = scaled as f64 / POWERS_OF_TEN.get(usize::from(column.extra))?;
+                Some(match column.physical {
+                    Physical::Float32 => Cell::Float32(value as f32),
+                    _ => Cell::Float64(value),
+                })
+            }
+            Encoding::Dictionary => {
+                let index = usize::try_from(field(row)?).ok()?;
+                if index >= column.aux_count {
+                    return None;
+                }
+                let bits = match column.physical {
+                    Physical::Float32 => {
+                        i64::from(u32::from_le_bytes(read(self.bytes, column.aux_at.saturating_add(4 * index))?))
+                    }
+                    _ => i64::from_le_bytes(read(self.bytes, column.aux_at.saturating_add(8 * index))?),
+                };
+                Some(number(bits, column.physical))
+            }
+            Encoding::Bytes => {
+                let (start, end) = if column.width == 0 {
+                    let length = usize::try_from(column.base).ok()?;
+                    (row.checked_mul(length)?, (row + 1).checked_mul(length)?)
+                } else {
+                    (usize::try_from(field(row)?).ok()?, usize::try_from(field(row + 1)?).ok()?)
+                };
+                self.heap(column.aux_at, start, end)
+            }
+            Encoding::BytesDictionary => {
+                let index = usize::try_from(field(row)?).ok()?;
+                if index >= column.aux_count {
+                    return None;
+                }
+                let width = u32::from(column.extra);
+                let offset = |index| self.field(column.aux_at, width, index).and_then(|offset| usize::try_from(offset).ok());
+                let heap_at = column.aux_at.saturating_add(packed_bytes(column.aux_count + 1, width));
+                self.heap(heap_at, offset(index)?, offset(index + 1)?)
+            }
+        }
+    }
+
+    /// Bytes `start..end` of the heap that begins at `heap_at`.
+    fn heap(&self, heap_at: usize, start: usize, end: usize) -> Option<Cell<'a>> {
+        self.bytes.get(heap_at.checked_add(start)?..heap_at.checked_add(end)?).map(Cell::Bytes)
+    }
+
+    /// Bit field number `index` of those that start at byte `at`.
+    #[inline]
+    fn field(&self, at: usize, width: u32, index: usize) -> Option<u64> {
+        if width == 0 {
+            return Some(0);
+        }
+        let bit = index * width as usize;
+        let word = u64::from_le_bytes(read(self.bytes, at.saturating_add(bit / 8))?);
+        // A width is at most 56, or 64 on a whole byte.
+        Some(word >> (bit % 8) & (u64::MAX >> (u64::BITS - width)))
+    }
+
+    fn descriptor_at(&self, column: usize) -> usize {
+        HEADER_BYTES + column * DESCRIPTOR_BYTES
+    }
+
+    #[inline]
+    fn descriptor(&self, column: usize) -> Result<Descriptor, PageError> {
+        let at = self.descriptor_at(column);
+        let raw: [u8; DESCRIPTOR_BYTES] = read(self.bytes, at).ok_or_else(|| corrupt("descriptor", at))?;
+        let [encoding, width, extra, flags, ..] = raw;
+        let u32_at = |at| read(&raw, at).map_or(0, u32::from_le_bytes) as usize;
+        let physical = kind_of(flags >> KIND_SHIFT).ok_or_else(|| corrupt("column kind", at))?;
+        let encoding = Encoding::of(encoding).ok_or_else(|| corrupt("encoding", at))?;
+        if u32::from(width) > PACKED_BITS_MAX && width != 64 || u32::from(extra) > PACKED_BITS_MAX {
+            return Err(corrupt("bit width", at));
+        }
+        let start = u32_at(DATA_AT);
+        let has_validity = flags & HAS_VALIDITY != 0;
+        let validity_bytes = if has_validity { (self.row_count as usize).div_ceil(8) } else { 0 };
+        Ok(Descriptor {
+            encoding,
+            width: u32::from(width),
+            extra,
+            validity_at: has_validity.then_some(start),
+            data_at: start.saturating_add(validity_bytes),
+            aux_at: u32_at(AUX_AT),
+            aux_count: u32_at(AUX_COUNT_AT),
+            base: read(&raw, BASE_AT).map_or(0, i64::from_le_bytes),
+            physical,
+        })
+    }
+
+    /// Checks that a column is of the kind that the schema has, and that all its fields are in the page.
+    fn check_column(&self, column: usize, physical: Physical) -> Result<(), PageError> {
+        let at = self.descriptor_at(column);
+        let found = self.descriptor(column)?;
+        let rows = self.row_count as usize;
+        let kind_fits = found.physical == physical
+            && match found.encoding {
+                Encoding::Null => true,
+                Encoding::Packed | Encoding::Dictionary => physical != Physical::Bytes,
+                Encoding::Decimal => matches!(physical, Physical::Float32 | Physical::Float64),
+                Encoding::Bytes | Encoding::BytesDictionary => physical == Physical::Bytes,
+            };
+        if !kind_fits {
+            return Err(corrupt("column kind", at));
+        }
+        let fields = match found.encoding {
+            Encoding::Null => return Ok(()),
+            Encoding::Bytes if found.width > 0 => rows + 1,
+            _ => rows,
+        };
+        let end = self.bytes.len() - TAIL_BYTES;
+        let data_end = found.data_at.saturating_add(packed_bytes(fields, found.width));
+        let aux_bytes = match found.encoding {
+            // An entry of a dictionary is named by some row, or it would not be there.
+            _ if found.aux_count > rows => None,
+            Encoding::Dictionary if physical == Physical::Float32 => Some(found.aux_count * 4),
+            Encoding::Dictionary => Some(found.aux_count * 8),
+            Encoding::BytesDictionary => Some(packed_bytes(found.aux_count + 1, u32::from(found.extra))),
+            _ => Some(0),
+        };
+        let aux_end = aux_bytes.and_then(|bytes| found.aux_at.checked_add(bytes));
+        if data_end > end || aux_end.is_none_or(|aux_end| aux_end > end) {
+            return Err(corrupt("column is out of the page", at));
+        }
+        if found.encoding == Encoding::Decimal && found.extra > DECIMAL_EXPONENT_MAX {
+            return Err(corrupt("decimal exponent", at));
+        }
+        Ok(())
+    }
+}
+
+#[inline]
+fn number<'a>(bits: i64, physical: Physical) -> Cell<'a> {
+    match physical {
+        Physical::Float32 => Cell::Float32(f32::from_bits(bits as u32)),
+        Physical::Float64 => Cell::Float64(f64::from_bits(bits as u64)),
+        Physical::Int | Physical::Bytes => Cell::Int(bits),
+    }
+}
+
+fn corrupt(what: &'static str, at: usize) -> PageError {
+    PageError::Corrupt { what, at }
+}
+
+#[inline]
+fn read<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
+}

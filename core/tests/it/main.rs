@@ -1,0 +1,3 @@
+//! The core from outside: pages and lookups.
+mod lookup;
+mod page;
