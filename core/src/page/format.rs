@@ -135,3 +135,108 @@ pub(crate) const fn width_of(value: u64) -> u32 {
     let bits = u64::BITS - value.leading_zeros();
     if bits > PACKED_BITS_MAX { u64::BITS } else { bits }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::segment;
+    use crate::{HEAD_MAGIC, HEAD_VERSION, INLINE_MANIFEST_BYTES_MAX, KEY_COLUMNS_MAX, MANIFEST_MAGIC, PREVIOUS_MAX};
+    use crate::{PageKey, SEGMENT_FOOTER_BYTES, SEGMENT_MAGIC, SEGMENT_VERSION, SegmentId, TYPE_DEPTH_MAX};
+    use alloc::{format, string::String, string::ToString, vec::Vec};
+
+    const PAGE: &str = include_str!("../../../docs/FORMAT.md");
+
+    /// The cells of the table rows of one section.
+    fn rows(section: &str) -> Vec<Vec<String>> {
+        let start = PAGE.find(&format!("\n## {section}\n")).unwrap_or_else(|| panic!("no section {section}")) + 1;
+        let end = PAGE[start + 3..].find("\n## ").map_or(PAGE.len(), |length| start + 3 + length);
+        PAGE[start..end]
+            .lines()
+            .filter(|line| line.starts_with("| ") && !line.starts_with("| ---"))
+            .map(|line| line.trim_matches('|').split('|').map(|cell| cell.trim().into()).collect())
+            .collect()
+    }
+
+    /// Offset and bytes of a field of a section.
+    fn field(section: &str, name: &str) -> (usize, usize) {
+        let row = rows(section).into_iter().find(|row| row.len() == 4 && row[2] == name);
+        let row = row.unwrap_or_else(|| panic!("{section} has no field {name}"));
+        (row[0].parse().expect("an offset is a number"), row[1].parse().expect("a size is a number"))
+    }
+
+    #[test]
+    fn the_page_on_the_format_has_the_offsets_of_the_code() {
+        let ends = [
+            ("magic", MAGIC_AT, VERSION_AT),
+            ("version", VERSION_AT, FLAGS_AT),
+            ("flags", FLAGS_AT, CHECKSUM_AT),
+            ("checksum", CHECKSUM_AT, SEGMENT_AT),
+            ("segment", SEGMENT_AT, PAGE_BYTES_AT),
+            ("page bytes", PAGE_BYTES_AT, BUCKET_AT),
+            ("bucket", BUCKET_AT, BUCKET_COUNT_AT),
+            ("bucket count", BUCKET_COUNT_AT, ROW_COUNT_AT),
+            ("row count", ROW_COUNT_AT, TABLE_AT),
+            ("table", TABLE_AT, COLUMN_COUNT_AT),
+            ("column count", COLUMN_COUNT_AT, HEADER_BYTES),
+            ("encoding", ENCODING_AT, WIDTH_AT),
+            ("width", WIDTH_AT, EXTRA_AT),
+            ("extra", EXTRA_AT, COLUMN_FLAGS_AT),
+            ("column flags", COLUMN_FLAGS_AT, DATA_AT),
+            ("data at", DATA_AT, AUX_AT),
+            ("aux at", AUX_AT, AUX_COUNT_AT),
+            ("aux count", AUX_COUNT_AT, BASE_AT),
+            ("base", BASE_AT, DESCRIPTOR_BYTES),
+        ];
+        for (name, start, end) in ends {
+            assert_eq!(field("Page", name), (start, end - start), "{name}");
+        }
+        for (name, start, end) in segment::FIELDS {
+            assert_eq!(field("Segment file", name), (start, end - start), "{name}");
+        }
+        assert!(PAGE.contains(&format!("A reader takes the last {SEGMENT_FOOTER_BYTES} bytes")));
+        assert!(PAGE.contains(&format!("A **descriptor** has {DESCRIPTOR_BYTES} bytes")));
+        assert!(PAGE.contains(&format!("and {TAIL_BYTES} zero bytes")));
+    }
+
+    #[test]
+    fn the_page_on_the_format_has_the_numbers_of_the_code() {
+        let encodings = ["null", "packed", "decimal", "dictionary", "bytes", "bytes dictionary"];
+        for (code, name) in (0..).zip(encodings) {
+            let row = rows("Page").into_iter().find(|row| row[0] == name).expect("the encoding is there");
+            assert_eq!(row[1], Encoding::of(code).expect("the code is in use").code().to_string(), "{name}");
+        }
+        assert_eq!(Encoding::of(encodings.len() as u8), None);
+        for (code, name) in (0..).zip(["int", "float32", "float64", "bytes"]) {
+            assert!(PAGE.contains(&format!("{code} {name}")), "{name}");
+            assert_eq!(kind_of(code).map(kind_code), Some(code));
+        }
+        let limit = |name: &str| {
+            let row = rows("Limits").into_iter().find(|row| row[0] == name).unwrap_or_else(|| panic!("no limit {name}"));
+            row[1].replace(',', "").parse::<usize>().expect("a limit is a number")
+        };
+        assert_eq!(limit("bytes of a page"), PAGE_BYTES_LIMIT);
+        assert_eq!(limit("bytes that a page is aimed to stay under"), PAGE_BYTES_MAX_DEFAULT);
+        assert_eq!(limit("bytes of a row, encoded alone"), ROW_BYTES_MAX);
+        assert_eq!(limit("columns of a page"), usize::from(u16::MAX));
+        assert_eq!(limit("join keys of a table"), KEY_COLUMNS_MAX);
+        assert_eq!(limit("bytes of a manifest inside a head"), INLINE_MANIFEST_BYTES_MAX);
+        assert_eq!(limit("snapshots before the current one that a head names"), PREVIOUS_MAX);
+        assert_eq!(limit("nesting of a type"), TYPE_DEPTH_MAX);
+        assert!(PAGE.contains(&format!("extra is at most {DECIMAL_EXPONENT_MAX}")));
+        assert!(PAGE.contains(&format!("0 to {PACKED_BITS_MAX}, or 64")));
+        let longest = PageKey::new(SegmentId::from_bytes([255; 16]), u16::MAX, u32::MAX).to_string().len();
+        assert!(PAGE.contains(&format!("The longest key has {longest} bytes.")));
+    }
+
+    #[test]
+    fn the_page_on_the_format_has_the_magic_and_versions_of_the_code() {
+        for magic in [PAGE_MAGIC, SEGMENT_MAGIC, MANIFEST_MAGIC, HEAD_MAGIC] {
+            let text = core::str::from_utf8(&magic).expect("magic is text");
+            assert!(PAGE.contains(&format!("`{text}`")), "{text}");
+        }
+        for version in [PAGE_VERSION, SEGMENT_VERSION, crate::MANIFEST_VERSION, HEAD_VERSION] {
+            let newest = rows("Version history").pop().expect("there is a version");
+            assert_eq!(newest[0], version.to_string());
+        }
+    }
+}

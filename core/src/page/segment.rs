@@ -23,6 +23,20 @@ const RESERVED_AT: usize = TABLE_AT + 2;
 const CHECKSUM_AT: usize = RESERVED_AT + 2;
 const PREAMBLE_AT: usize = CHECKSUM_AT + 8;
 
+/// Where the fields of the footer begin and end, by their names in docs/FORMAT.md.
+#[cfg(test)]
+pub(super) const FIELDS: [(&str, usize, usize); 9] = [
+    ("segment", SEGMENT_AT, PAGES_BYTES_AT),
+    ("pages bytes", PAGES_BYTES_AT, ROW_COUNT_AT),
+    ("row count", ROW_COUNT_AT, BUCKET_COUNT_AT),
+    ("bucket count", BUCKET_COUNT_AT, TABLE_AT),
+    ("table", TABLE_AT, RESERVED_AT),
+    ("reserved", RESERVED_AT, CHECKSUM_AT),
+    ("checksum", CHECKSUM_AT, PREAMBLE_AT),
+    ("magic", PREAMBLE_AT, PREAMBLE_AT + 4),
+    ("flags", PREAMBLE_AT + 6, SEGMENT_FOOTER_BYTES),
+];
+
 /// The end of a segment's file in the making: says where the pages are that were written before it.
 #[derive(Clone, Debug)]
 pub struct SegmentWriter {

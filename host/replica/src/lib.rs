@@ -1,4 +1,6 @@
-//! Where snapshots live.
+//! Where snapshots live: origins, replicas, and a reader of both.
+
+mod cache;
 mod error;
 pub use error::Error;
 mod layout;
@@ -13,6 +15,8 @@ mod prune;
 pub use prune::{ForgetStatus, Prune, PruneMode, PruneReport};
 mod publish;
 pub use publish::{Publish, PublishReport};
+mod reader;
+pub use reader::{PageFault, Reader, read_head};
 mod record;
 pub use record::{EpochRecord, ForgetRecord, PublishRecord, Reason};
 mod remote;
