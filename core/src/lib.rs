@@ -52,3 +52,5 @@ pub use snapshot::{OpenError, Snapshot};
 pub use time::{NANOS_PER_SECOND, RFC3339_BYTES_MAX, Span, Timestamp};
 pub use types::{KeyType, ParseTypeError, Physical, StructField, TYPE_DEPTH_MAX, ValueType};
 pub use value::{PayloadError, UUID_BYTES, Value, canonical_f32, canonical_f64, decode_payload, encode_payload, parse_uuid};
+mod wire;
+pub use wire::{MediaType, REQUEST_VALUES_MAX, WireError, write_error_json};

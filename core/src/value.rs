@@ -227,7 +227,7 @@ fn mismatch(expected: &ValueType) -> PayloadError {
     PayloadError::Mismatch { expected: expected.clone() }
 }
 
-fn text(bytes: &[u8]) -> Result<&str, PayloadError> {
+pub(crate) fn text(bytes: &[u8]) -> Result<&str, PayloadError> {
     core::str::from_utf8(bytes).map_err(|_| PayloadError::Corrupt)
 }
 
@@ -240,7 +240,7 @@ fn put_varint(mut value: u64, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-fn take_varint(rest: &mut &[u8]) -> Result<usize, PayloadError> {
+pub(crate) fn take_varint(rest: &mut &[u8]) -> Result<usize, PayloadError> {
     let mut value = 0_u64;
     for shift in (0..35).step_by(7) {
         let [byte] = take::<1>(rest)?;
@@ -253,18 +253,18 @@ fn take_varint(rest: &mut &[u8]) -> Result<usize, PayloadError> {
 }
 
 /// A count of things that take at least a byte each, so that a damaged one cannot ask for more memory than there are bytes.
-fn take_count(rest: &mut &[u8]) -> Result<usize, PayloadError> {
+pub(crate) fn take_count(rest: &mut &[u8]) -> Result<usize, PayloadError> {
     let count = take_varint(rest)?;
     if count > rest.len() { Err(PayloadError::Corrupt) } else { Ok(count) }
 }
 
-fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], PayloadError> {
+pub(crate) fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], PayloadError> {
     let (head, tail) = rest.split_first_chunk().ok_or(PayloadError::Corrupt)?;
     *rest = tail;
     Ok(*head)
 }
 
-fn take_slice<'a>(count: usize, rest: &mut &'a [u8]) -> Result<&'a [u8], PayloadError> {
+pub(crate) fn take_slice<'a>(count: usize, rest: &mut &'a [u8]) -> Result<&'a [u8], PayloadError> {
     let (head, tail) = rest.split_at_checked(count).ok_or(PayloadError::Corrupt)?;
     *rest = tail;
     Ok(head)
