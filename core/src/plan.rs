@@ -7,7 +7,7 @@ use crate::coerce::{coerce, describe};
 use crate::snapshot::{Lookup, LookupColumn, ReadPlan, Snapshot, feature_schema};
 use crate::{
     Cell, Column, Expired, KEY_COLUMNS_MAX, KeyHash, KeyPart, KeyType, PageError, PageKey, PageRef, Request, Response, RowState,
-    Segment, SegmentId, Span, Status, Table, Timestamp, Value, ValueType,
+    Segment, SegmentId, Span, Status, Table, Timestamp, Value, ValueType, WireError,
 };
 
 /// What one request may cost. Each host declares its own.
@@ -252,6 +252,11 @@ pub enum AnswerError {
         /// Pages given.
         found: usize,
     },
+    /// A value is damaged in a way that its checksum did not show.
+    Value {
+        /// Which value, and what is wrong with it.
+        error: WireError,
+    },
 }
 
 impl fmt::Display for AnswerError {
@@ -261,6 +266,7 @@ impl fmt::Display for AnswerError {
             Self::Corrupt { page: None, error } => write!(f, "page in the manifest: {error}"),
             Self::MissingPage { page } => write!(f, "page {page} is missing"),
             Self::PageCount { expected, found } => write!(f, "the plan has {expected} pages, {found} were given"),
+            Self::Value { error } => error.fmt(f),
         }
     }
 }

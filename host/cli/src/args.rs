@@ -50,6 +50,35 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Init(InitArgs),
+    Plan(PlanArgs),
+    Apply(PlanArgs),
+    GetHistoricalFeatures(HistoricalArgs),
+    Materialize(MaterializeArgs),
+    MaterializeIncremental(IncrementalArgs),
+    GetOnlineFeatures(OnlineArgs),
+    Serve(ServeArgs),
+    Publish(PublishArgs),
+    Status(StatusArgs),
+    Rollback(RollbackArgs),
+    Prune(PruneArgs),
+    Forget(ForgetArgs),
+    /// List or describe entities
+    Entities(ObjectArgs),
+    /// List or describe data sources
+    DataSources(ObjectArgs),
+    /// List or describe feature views
+    FeatureViews(ObjectArgs),
+    /// List or describe feature services
+    FeatureServices(ObjectArgs),
+    /// List or describe features
+    Features(ObjectArgs),
+    /// List or describe request sources
+    RequestSources(ObjectArgs),
+    Schema(SchemaArgs),
+    RegistryDump(RegistryDumpArgs),
+    Teardown(TeardownArgs),
+    Completions(CompletionsArgs),
+    Demo(DemoArgs),
 }
 
 /// Make a sample repository
@@ -64,6 +93,298 @@ pub(crate) struct InitArgs {
     /// The folder to make; its last part names the project
     #[arg(value_name = "DIR", default_value = "credit")]
     pub(crate) folder: PathBuf,
+}
+
+/// Show what the definitions would change, and what that means for data already served
+///
+/// Reads the definitions, checks them against the schemas of their sources, and compares them with the registry. Changes nothing.
+#[derive(Args, Debug)]
+#[command(after_long_help = "Examples:\n  mezze plan\n  mezze -c credit plan --output json")]
+pub(crate) struct PlanArgs {
+    /// Do not read the sources: their columns and types go unchecked
+    #[arg(long)]
+    pub(crate) skip_source_validation: bool,
+}
+
+/// Join features to entity rows, point-in-time correctly
+///
+/// Every entity row comes out once, in its order, with the newest feature values that were known at its time. Without entity rows,
+/// --start and --end give every entity as of the end.
+#[derive(Args, Debug)]
+#[command(
+    after_long_help = "Examples:\n  mezze get-historical-features --entities labels.parquet --service credit_v1 --out train.parquet\n  \
+                       mezze get-historical-features --entities-sql \"SELECT * FROM 'labels.parquet' WHERE year = 2026\" \\\n      \
+                       --features zipcode_features:city,zipcode_features:population --out train.csv\n  \
+                       mezze get-historical-features --start 2026-01-01 --end 2026-08-30 --service credit_v1 --out all.parquet"
+)]
+pub(crate) struct HistoricalArgs {
+    /// Entity rows: a file, folder, glob or URL of Parquet, CSV, JSON lines or Arrow
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["entities_sql", "start"])]
+    pub(crate) entities: Option<String>,
+    /// Entity rows: a query over files, each named in single quotes
+    #[arg(long, value_name = "QUERY", conflicts_with = "start")]
+    pub(crate) entities_sql: Option<String>,
+    /// Without entity rows: the earliest instant to look at, beyond the ttl
+    #[arg(long, value_name = "TIME", value_parser = instant, requires = "end")]
+    pub(crate) start: Option<Timestamp>,
+    /// Without entity rows: the instant as of which every entity is given
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    pub(crate) end: Option<Timestamp>,
+    #[command(flatten)]
+    pub(crate) selection: SelectionArgs,
+    /// The file to write: .parquet, .arrow, .csv or .json by its extension
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Use only feature rows that had been created by the entity row's time
+    #[arg(long)]
+    pub(crate) filter_by_created_timestamp: bool,
+    /// Threads; all cores if not given
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<std::num::NonZeroUsize>,
+}
+
+/// Which features.
+#[derive(Args, Debug)]
+pub(crate) struct SelectionArgs {
+    /// Features, as view:feature, separated by commas
+    #[arg(short, long, value_name = "VIEW:FEATURE", value_delimiter = ',', conflicts_with = "service", required_unless_present = "service")]
+    pub(crate) features: Vec<String>,
+    /// All features of this feature service
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) service: Option<String>,
+    /// Name features view__feature
+    #[arg(long)]
+    pub(crate) full_feature_names: bool,
+}
+
+/// Pack the newest rows of a window into a snapshot
+///
+/// Reads the rows with START <= event time <= END. Newer rows replace older ones, an older one never a newer one. Readers see the
+/// new snapshot whole, or the one before it.
+#[derive(Args, Debug)]
+#[command(after_long_help = "Examples:\n  mezze materialize 2026-01-01 2026-08-30\n  mezze materialize 2026-08-29 2026-08-30T12:00:00Z --views credit_history")]
+pub(crate) struct MaterializeArgs {
+    /// The earliest event time, ISO 8601, included
+    #[arg(value_name = "START", value_parser = instant)]
+    pub(crate) start: Timestamp,
+    /// The latest event time, ISO 8601, included
+    #[arg(value_name = "END", value_parser = instant)]
+    pub(crate) end: Timestamp,
+    /// Feature views to materialize; all that are online if not given
+    #[arg(short, long, value_name = "VIEW", value_delimiter = ',')]
+    pub(crate) views: Vec<String>,
+    /// Threads; all cores if not given
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<std::num::NonZeroUsize>,
+}
+
+/// Fold new and changed source files into a snapshot
+///
+/// Files that an earlier run has folded, and that have not changed since, are not read again; new ones are folded whole, so rows
+/// that come late count.
+#[derive(Args, Debug)]
+#[command(after_long_help = "Examples:\n  mezze materialize-incremental 2026-08-30\n  mezze materialize-incremental 2026-08-30T12:00:00Z --output json")]
+pub(crate) struct IncrementalArgs {
+    /// The latest event time, ISO 8601, included
+    #[arg(value_name = "END", value_parser = instant)]
+    pub(crate) end: Timestamp,
+    /// Feature views to materialize; all that are online if not given
+    #[arg(short, long, value_name = "VIEW", value_delimiter = ',')]
+    pub(crate) views: Vec<String>,
+    /// Threads; all cores if not given
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<std::num::NonZeroUsize>,
+}
+
+/// Read features from the snapshot, as an edge would
+#[derive(Args, Debug)]
+#[command(
+    after_long_help = "Examples:\n  mezze get-online-features --service credit_v1 --entity zipcode=76104 --entity loan_amnt=1000\n  \
+                       mezze get-online-features --features zipcode_features:city --entity zipcode=76104 --entity zipcode=10001\n  \
+                       mezze get-online-features --request request.json --output json   the response as HTTP would give it"
+)]
+pub(crate) struct OnlineArgs {
+    #[command(flatten)]
+    pub(crate) selection: OnlineSelectionArgs,
+    /// A join key or request field and its value; once more for another entity row
+    #[arg(short, long, value_name = "NAME=VALUE", conflicts_with = "request")]
+    pub(crate) entity: Vec<String>,
+    /// A file with a whole request as HTTP would bring it; - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) request: Option<PathBuf>,
+    /// Answer as of this instant; now if not given
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    pub(crate) now: Option<Timestamp>,
+    /// Return values older than their view's ttl, too
+    #[arg(long)]
+    pub(crate) expired_values: bool,
+    /// Read from this replica; from the origin if not given
+    #[arg(long, value_name = "NAME")]
+    pub(crate) from: Option<String>,
+}
+
+/// Which features to read.
+#[derive(Args, Debug)]
+pub(crate) struct OnlineSelectionArgs {
+    /// Features, as view:feature, separated by commas
+    #[arg(short, long, value_name = "VIEW:FEATURE", value_delimiter = ',', conflicts_with = "service", required_unless_present_any = ["service", "request"])]
+    pub(crate) features: Vec<String>,
+    /// All features of this feature service
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) service: Option<String>,
+    /// Name features view__feature
+    #[arg(long)]
+    pub(crate) full_feature_names: bool,
+}
+
+/// Serve features over HTTP, by Feast's contract
+///
+/// Answers POST /get-online-features and GET /health. It follows the snapshot: a new one answers without a request lost. Ctrl-C
+/// lets the requests under way finish.
+#[derive(Args, Debug)]
+#[command(after_long_help = "Examples:\n  mezze serve\n  mezze serve --port 0 --workers 1   any free port, one thread")]
+pub(crate) struct ServeArgs {
+    /// The address to listen on
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub(crate) host: std::net::IpAddr,
+    /// The port to listen on; 0 for any that is free
+    #[arg(short, long, default_value_t = 6566)]
+    pub(crate) port: u16,
+    /// Threads; all cores if not given
+    #[arg(short, long, value_name = "N")]
+    pub(crate) workers: Option<std::num::NonZeroUsize>,
+    /// Memory for pages, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 256)]
+    pub(crate) cache: usize,
+    /// Seconds between looks for a new snapshot
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) refresh: u64,
+    /// Seconds that requests under way get to finish when the server stops
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub(crate) grace: u64,
+    /// Entity rows that a request may have
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) entities_max: usize,
+    /// Serve from this replica; from the origin if not given
+    #[arg(long, value_name = "NAME")]
+    pub(crate) from: Option<String>,
+}
+
+/// Copy the newest snapshot to a replica
+///
+/// Writes only what the replica has not, verifies it, and then makes it current.
+#[derive(Args, Debug)]
+#[command(after_long_help = "Examples:\n  mezze publish --to local      with replicas: { local: { type: directory, path: /srv/features } }")]
+pub(crate) struct PublishArgs {
+    /// The replica, as feature_store.yaml names it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) to: String,
+}
+
+/// Show which snapshots the origin and its replicas serve, and how old they are
+#[derive(Args, Debug)]
+pub(crate) struct StatusArgs {}
+
+/// Make an earlier snapshot current again, under a new epoch
+#[derive(Args, Debug)]
+#[command(after_long_help = "Examples:\n  mezze rollback               to the content before the newest\n  mezze rollback --to-epoch 7")]
+pub(crate) struct RollbackArgs {
+    /// The epoch to go back to; the one before the newest content if not given
+    #[arg(long, value_name = "EPOCH")]
+    pub(crate) to_epoch: Option<u64>,
+}
+
+/// Remove what no snapshot needs any more
+#[derive(Args, Debug)]
+pub(crate) struct PruneArgs {
+    /// Newest epochs to keep
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) keep: u64,
+    /// Only say what would be removed
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Remove an entity from what is served
+///
+/// The next snapshot does not have it, and rows of it with event times up to now do not bring it back. `mezze prune` says when its
+/// rows are gone from every place.
+#[derive(Args, Debug)]
+#[command(after_long_help = "Examples:\n  mezze forget --entity dob_ssn=19530219_5179\n  mezze forget --entity user_id=7 --entity item_id=9   one key of two columns")]
+pub(crate) struct ForgetArgs {
+    /// A join key and its value; all join keys of a table together name one entity
+    #[arg(short, long, value_name = "NAME=VALUE", required = true)]
+    pub(crate) entity: Vec<String>,
+}
+
+/// Which object of a kind.
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct ObjectArgs {
+    #[command(subcommand)]
+    pub(crate) action: Option<ObjectAction>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ObjectAction {
+    /// List them
+    List,
+    /// Show all of one
+    Describe {
+        /// Its name
+        name: String,
+    },
+}
+
+/// Print the JSON Schema of the definition files, for editors
+#[derive(Args, Debug)]
+#[command(after_long_help = "Examples:\n  mezze schema features > features.schema.json\n  mezze schema store > feature_store.schema.json")]
+pub(crate) struct SchemaArgs {
+    /// Which file's
+    #[arg(value_enum, default_value = "features")]
+    pub(crate) file: SchemaFile,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum SchemaFile {
+    /// Of files in features/
+    Features,
+    /// Of feature_store.yaml
+    Store,
+}
+
+/// Print what the registry has recorded, as JSON
+#[derive(Args, Debug)]
+pub(crate) struct RegistryDumpArgs {}
+
+/// Remove the registry and every snapshot of this repository
+///
+/// Definitions and source data stay. Replicas stay as they are.
+#[derive(Args, Debug)]
+pub(crate) struct TeardownArgs {
+    /// Do it, without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// Print a completion script for a shell
+#[derive(Args, Debug)]
+#[command(after_long_help = "Examples:\n  mezze completions bash > ~/.local/share/bash-completion/completions/mezze")]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// See all of Mezze work on sample data
+///
+/// Makes a sample repository, applies it, joins a training set, materializes a snapshot, and reads the same features back from the
+/// command line, over HTTP and from the WebAssembly component.
+#[derive(Args, Debug)]
+pub(crate) struct DemoArgs {
+    /// Keep the repository in this folder; a temporary one otherwise
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep: Option<PathBuf>,
 }
 
 /// Reads an instant, as every command's arguments have it.

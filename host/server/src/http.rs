@@ -19,6 +19,7 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use mezze_core::{MediaType, Snapshot, Timestamp};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -35,18 +36,9 @@ pub trait Answer: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exchange {
     /// The format of the request's body.
-    pub request: Wire,
+    pub request: MediaType,
     /// The format that the response's body must have.
-    pub response: Wire,
-}
-
-/// A wire format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wire {
-    /// JSON, as Feast's server speaks it.
-    Json,
-    /// The same in MessagePack.
-    MessagePack,
+    pub response: MediaType,
 }
 
 /// An answer, but for its body.
@@ -69,6 +61,19 @@ pub struct Served {
     pub epoch: HeaderValue,
     /// `x-mezze-age`: seconds since the snapshot was published.
     pub age_seconds: u64,
+}
+
+impl Served {
+    /// The headers that name a snapshot which answered at `now`.
+    pub fn new(snapshot: &Snapshot, now: Timestamp) -> Self {
+        let hex = snapshot.id().to_string();
+        Self {
+            // Hex digits are always fit for a header.
+            snapshot: HeaderValue::from_str(&hex).unwrap_or_else(|_| HeaderValue::from_static("")),
+            epoch: HeaderValue::from(snapshot.epoch()),
+            age_seconds: u64::try_from(now.since(snapshot.issued_at()).seconds()).unwrap_or(0),
+        }
+    }
 }
 
 /// How a [`Server`] runs.
@@ -252,7 +257,9 @@ async fn online_features<A: Answer>(shared: &Shared<A>, request: Request<Incomin
     *response.status_mut() = StatusCode::from_u16(answered.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.reserve(6);
-    headers.insert(header::CONTENT_TYPE, content_type(exchange.response));
+    // Errors are JSON, whatever the client accepts.
+    let media_type = if answered.status == 200 { exchange.response } else { MediaType::Json };
+    headers.insert(header::CONTENT_TYPE, content_type(media_type));
     if let Some(served) = answered.served {
         headers.insert(SNAPSHOT_HEADER, served.snapshot);
         headers.insert(EPOCH_HEADER, served.epoch);
@@ -268,10 +275,10 @@ async fn online_features<A: Answer>(shared: &Shared<A>, request: Request<Incomin
 /// sends unasked.
 fn exchange(headers: &HeaderMap) -> Result<Exchange, Response<Full<Bytes>>> {
     let request = match headers.get(header::CONTENT_TYPE) {
-        None => Wire::Json,
+        None => MediaType::Json,
         Some(value) => match media_type(value.as_bytes()) {
-            b"application/json" | b"application/x-www-form-urlencoded" => Wire::Json,
-            b"application/msgpack" | b"application/x-msgpack" | b"application/vnd.msgpack" => Wire::MessagePack,
+            b"application/json" | b"application/x-www-form-urlencoded" => MediaType::Json,
+            b"application/msgpack" | b"application/x-msgpack" | b"application/vnd.msgpack" => MediaType::MessagePack,
             _ => {
                 let message = "the content-type must be application/json or application/msgpack";
                 return Err(closing(detail(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)));
@@ -283,8 +290,8 @@ fn exchange(headers: &HeaderMap) -> Result<Exchange, Response<Full<Bytes>>> {
     let mut accepted = accepted.split(|byte| *byte == b',').map(media_type);
     let response = accepted
         .find_map(|media_type| match media_type {
-            b"application/json" => Some(Wire::Json),
-            b"application/msgpack" | b"application/x-msgpack" | b"application/vnd.msgpack" => Some(Wire::MessagePack),
+            b"application/json" => Some(MediaType::Json),
+            b"application/msgpack" | b"application/x-msgpack" | b"application/vnd.msgpack" => Some(MediaType::MessagePack),
             _ => None,
         })
         .unwrap_or(request);
@@ -329,11 +336,8 @@ async fn receive(mut body: Incoming, bytes_max: usize) -> Result<Bytes, Response
     Ok(if joined.is_empty() { whole } else { Bytes::from(joined) })
 }
 
-fn content_type(wire: Wire) -> HeaderValue {
-    HeaderValue::from_static(match wire {
-        Wire::Json => "application/json",
-        Wire::MessagePack => "application/msgpack",
-    })
+fn content_type(media_type: MediaType) -> HeaderValue {
+    HeaderValue::from_static(media_type.name())
 }
 
 fn not_allowed(methods: &'static str) -> Response<Full<Bytes>> {
@@ -347,7 +351,7 @@ fn not_allowed(methods: &'static str) -> Response<Full<Bytes>> {
 fn detail(status: StatusCode, message: &str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(format!("{{\"detail\":\"{message}\"}}"))));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, content_type(Wire::Json));
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type(MediaType::Json));
     response
 }
 

@@ -1,4 +1,7 @@
 //! Feast's HTTP contract over a snapshot.
 
 mod http;
-pub use http::{AGE_HEADER, Answer, Answered, EPOCH_HEADER, Exchange, SNAPSHOT_HEADER, Served, Server, ServerOptions, Wire};
+mod online;
+
+pub use http::{AGE_HEADER, Answer, Answered, EPOCH_HEADER, Exchange, SNAPSHOT_HEADER, Served, Server, ServerOptions};
+pub use online::{Online, now};

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mezze_server::{Answer, Answered, Exchange, Server, ServerOptions, Wire};
+use mezze_core::MediaType;
+use mezze_server::{Answer, Answered, Exchange, Server, ServerOptions};
 use tokio::sync::Semaphore;
 
 use crate::client::Client;
@@ -53,10 +54,10 @@ fn formats_go_by_the_headers() {
         let wire = |name| Exchange { request: name, response: name };
         let of = |exchange: Exchange| format!("{exchange:?} x");
         let found = match reply.text() {
-            text if text == of(wire(Wire::Json)) => "json",
-            text if text == of(wire(Wire::MessagePack)) => "msgpack",
-            text if text == of(Exchange { request: Wire::Json, response: Wire::MessagePack }) => "json to msgpack",
-            text if text == of(Exchange { request: Wire::MessagePack, response: Wire::Json }) => "msgpack to json",
+            text if text == of(wire(MediaType::Json)) => "json",
+            text if text == of(wire(MediaType::MessagePack)) => "msgpack",
+            text if text == of(Exchange { request: MediaType::Json, response: MediaType::MessagePack }) => "json to msgpack",
+            text if text == of(Exchange { request: MediaType::MessagePack, response: MediaType::Json }) => "msgpack to json",
             _ => "something else",
         };
         (found, reply.header("content-type").expect("bodies have a type").to_owned())

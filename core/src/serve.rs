@@ -1,0 +1,103 @@
+//! From the bytes of a request to those of its response: what every host does, so that all give the same bytes.
+
+use alloc::{string::String, string::ToString, vec::Vec};
+
+use crate::{
+    AnswerError, LimitKind, Limits, MediaType, PageRef, Plan, PlanError, Request, Snapshot, Timestamp, WireError,
+    write_error_json,
+};
+
+/// A request that gets no features: what to say to the client instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// The HTTP status.
+    pub status: u16,
+    /// The class of Feast's SDK that says the same.
+    pub class: &'static str,
+    /// What is wrong, for people.
+    pub message: String,
+    /// After how many seconds the client may ask again, if it may.
+    pub retry_after_seconds: Option<u32>,
+}
+
+impl Refusal {
+    /// No snapshot can answer now.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self { status: 503, class: "FeastError", message: message.into(), retry_after_seconds: Some(1) }
+    }
+
+    /// Appends the body of the response. It is JSON, whatever media type the client accepts.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        write_error_json(self.class, &self.message, out);
+    }
+}
+
+impl From<PlanError> for Refusal {
+    fn from(error: PlanError) -> Self {
+        let (status, class) = (error.http_status(), error.feast_class());
+        Self { status, class, message: error.to_string(), retry_after_seconds: None }
+    }
+}
+
+impl From<WireError> for Refusal {
+    fn from(error: WireError) -> Self {
+        let (status, class) = (error.http_status(), error.feast_class());
+        Self { status, class, message: error.to_string(), retry_after_seconds: None }
+    }
+}
+
+impl Request {
+    /// Reads a request's body.
+    ///
+    /// # Errors
+    /// [`WireError`] where it is not of its media type or is no request.
+    pub fn from_body(body: &[u8], media_type: MediaType) -> Result<Self, WireError> {
+        match media_type {
+            MediaType::Json => Self::from_json(body),
+            #[cfg(feature = "msgpack")]
+            MediaType::MessagePack => Self::from_msgpack(body),
+            #[cfg(not(feature = "msgpack"))]
+            MediaType::MessagePack => Err(WireError::UnsupportedMediaType { found: media_type.name().into() }),
+        }
+    }
+}
+
+impl Snapshot {
+    /// [`Snapshot::plan`] for the bytes of a request.
+    ///
+    /// # Errors
+    /// [`Refusal`] where they are no request, or one that does not fit the snapshot or the limits.
+    pub fn plan_body(&self, body: &[u8], media_type: MediaType, now: Timestamp, limits: &Limits) -> Result<Plan, Refusal> {
+        if body.len() > limits.request_bytes_max {
+            let error = PlanError::Limit { kind: LimitKind::RequestBytes, asked: body.len(), allowed: limits.request_bytes_max };
+            return Err(error.into());
+        }
+        Ok(self.plan(&Request::from_body(body, media_type)?, now, limits)?)
+    }
+}
+
+impl Plan {
+    /// [`Plan::answer`] as the bytes of a response, appended to `out`. On an error `out` is as it was.
+    ///
+    /// # Errors
+    /// [`AnswerError`] where a page is missing or damaged.
+    pub fn write_answer(
+        &self,
+        pages: &[Option<PageRef<'_>>],
+        media_type: MediaType,
+        out: &mut Vec<u8>,
+    ) -> Result<(), AnswerError> {
+        let start = out.len();
+        let response = self.answer(pages)?;
+        let written = match media_type {
+            #[cfg(feature = "msgpack")]
+            MediaType::MessagePack => response.write_msgpack(out),
+            _ => response.write_json(out),
+        };
+        written.map_err(|error| {
+            out.truncate(start);
+            AnswerError::Value { error }
+        })
+    }
+}
