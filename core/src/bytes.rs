@@ -1,6 +1,6 @@
 //! Reading and writing the bytes of manifests and heads: little-endian, no padding, strings and lists behind their length.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{string::String, string::ToString, vec::Vec};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -131,7 +131,9 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn value_type(&mut self, field: &'static str) -> Result<ValueType, FormatError> {
-        self.string(field)?.parse().map_err(|_| self.corrupt(field))
+        let text = self.string(field)?;
+        // A type has one text form, so that equal manifests have equal bytes.
+        text.parse().ok().filter(|parsed: &ValueType| parsed.to_string() == text).ok_or_else(|| self.corrupt(field))
     }
 
     /// A list behind its u16 length. Memory grows with what is read, not with what the length claims.

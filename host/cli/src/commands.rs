@@ -1,3 +1,12 @@
 //! One module a command, or a group of them.
 
+pub(crate) mod definitions;
+pub(crate) mod demo;
+pub(crate) mod historical;
 pub(crate) mod init;
+pub(crate) mod materialize;
+pub(crate) mod objects;
+pub(crate) mod online;
+pub(crate) mod serve;
+pub(crate) mod shell;
+pub(crate) mod snapshots;

@@ -1,0 +1,20 @@
+//! Heads and the ends of segment files: any bytes cost at worst an error.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mezze_core::{Head, SegmentIndex, Snapshot};
+use mezze_fuzz::mend;
+
+fuzz_target!(|data: &[u8]| {
+    if let Ok(index) = SegmentIndex::decode(data) {
+        for bucket in 0..index.bucket_count().min(64) {
+            let _ = index.page_range(bucket);
+        }
+    }
+    let mut bytes = data.to_vec();
+    mend(&mut bytes);
+    if let Ok(head) = Head::decode(&bytes) {
+        assert_eq!(head.encode().as_deref(), Some(bytes.as_slice()));
+    }
+    let _ = Snapshot::open(&bytes);
+});
