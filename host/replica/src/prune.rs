@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use mezze_core::{HEAD_KEY, Head, Manifest, SegmentId, SnapshotId, Span, Timestamp};
+use mezze_core::{Head, Manifest, SegmentId, SnapshotId, Span, Timestamp};
 
 use crate::layout::{MANIFESTS, SEGMENTS, STATES, epoch_key, forget_key, manifest_key};
 use crate::local::SCRATCH_FOLDER;
 use crate::origin::{decode_manifest, read_manifest, segment_keys};
+use crate::reader::read_head;
 use crate::record::Reason;
 use crate::{Error, FolderLock, Lease, ObjectStat, Origin, Store};
 
@@ -217,11 +218,6 @@ impl<'a> Prune<'a> {
         report.removed.push((store.place(), object));
         Ok(())
     }
-}
-
-async fn read_head(store: &Store) -> Result<Option<Head>, Error> {
-    let Some(bytes) = store.read(HEAD_KEY).await? else { return Ok(None) };
-    Head::decode(&bytes).map(Some).map_err(|source| Error::Format { key: store.full_name(HEAD_KEY), source })
 }
 
 fn named_by_head(head: &Head) -> impl Iterator<Item = SnapshotId> {
