@@ -59,8 +59,8 @@ impl Response<'_> {
 /// What a cell takes, about: a number, a status and an instant.
 const CELL_BYTES: usize = 40;
 
-struct MessagePack<'o> {
-    out: &'o mut Vec<u8>,
+pub(super) struct MessagePack<'o> {
+    pub(super) out: &'o mut Vec<u8>,
 }
 
 impl MessagePack<'_> {
