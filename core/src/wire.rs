@@ -89,7 +89,7 @@ impl MediaType {
         if is(&"application/json") {
             Some(Self::Json)
         } else if cfg!(feature = "msgpack")
-            && ["application/msgpack", "application/x-msgpack", "application/vnd.msgpack"].iter().any(|known| is(&known))
+            && ["application/msgpack", "application/x-msgpack", "application/vnd.msgpack"].iter().any(is)
         {
             Some(Self::MessagePack)
         } else {

@@ -70,18 +70,19 @@ impl WireError {
 impl fmt::Display for WireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Invalid { detail } => write!(f, "request: {detail}"),
+            Self::Invalid { detail } => write!(f, "request: {}", Short(detail)),
             Self::Ragged { first: (first, first_length), other: (other, other_length) } => write!(
                 f,
-                "entity column `{first}` has {first_length} values and `{other}` has {other_length}; give each column one value per \
-                 entity row"
+                "entity column `{}` has {first_length} values and `{}` has {other_length}; give each column one value per entity row",
+                Short(first),
+                Short(other)
             ),
-            Self::Syntax { media_type, detail } => write!(f, "request body is not {}: {detail}", media_type.noun()),
+            Self::Syntax { media_type, detail } => write!(f, "request body is not {}: {}", media_type.noun(), Short(detail)),
             Self::TooManyValues => {
                 write!(f, "request has more than {} values; split it", super::REQUEST_VALUES_MAX)
             }
             Self::UnsupportedMediaType { found } => {
-                write!(f, "content type `{found}` is not supported, expected {}", MediaType::SUPPORTED)
+                write!(f, "content type `{}` is not supported, expected {}", Short(found), MediaType::SUPPORTED)
             }
             Self::Value { column, row, cause } => write!(f, "column `{column}`, row {row}: {cause}"),
         }
@@ -96,6 +97,23 @@ impl core::error::Error for WireError {
         }
     }
 }
+
+/// Text that may quote the request: both ends of it, so that no request is sent back whole.
+struct Short<'t>(&'t str);
+
+impl fmt::Display for Short<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0;
+        if text.len() <= QUOTED_BYTES_MAX {
+            return f.write_str(text);
+        }
+        let head = text.floor_char_boundary(QUOTED_BYTES_MAX / 2);
+        let tail = text.ceil_char_boundary(text.len() - QUOTED_BYTES_MAX / 2);
+        write!(f, "{}..{}", text.get(..head).unwrap_or_default(), text.get(tail..).unwrap_or_default())
+    }
+}
+
+const QUOTED_BYTES_MAX: usize = 400;
 
 /// Appends the body of an error response, as Feast's clients read it: a JSON string that holds a JSON object with the module and
 /// class of an error of Feast's SDK and the message. It is JSON whatever media type the client accepts.

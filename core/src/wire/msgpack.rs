@@ -22,6 +22,7 @@ impl Request {
         let request = RequestSeed { budget: &budget }.deserialize(&mut deserializer).map_err(|error| {
             budget.explain(match error {
                 DecodeError::Syntax(detail) => WireError::Invalid { detail },
+                DecodeError::InvalidMarkerRead(_) | DecodeError::InvalidDataRead(_) => syntax("it ends early".into()),
                 other => syntax(format!("{other}")),
             })
         })?;

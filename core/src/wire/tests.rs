@@ -309,7 +309,7 @@ fn refused(body: impl AsRef<[u8]>) -> String {
 }
 
 fn check_refused(bodies: &[&str], expected: Expect) {
-    expected.assert_eq(&bodies.iter().map(|body| refused(body)).collect::<Vec<_>>().join("\n"));
+    expected.assert_eq(&bodies.iter().map(refused).collect::<Vec<_>>().join("\n"));
 }
 
 #[test]
@@ -393,6 +393,19 @@ fn what_is_there_twice_is_refused() {
             422 request: entity column `k` is there twice at line 1 column 67
             422 request: entity column `k`, row 1: key `a` is there twice at line 1 column 71"#]],
     );
+}
+
+#[test]
+fn an_error_quotes_no_more_than_the_ends_of_what_it_quotes() {
+    let long = "ä".repeat(100_000);
+    for body in [
+        format!(r#"{{"features": "{long}", "entities": {{}}}}"#),
+        format!(r#"{{"feature_service": "s", "entities": {{"{long}": [1], "{long}": [1]}}}}"#),
+        format!(r#"{{"feature_service": "s", "entities": {{"{long}": [1], "b{long}": []}}}}"#),
+    ] {
+        assert!(refused(&body).len() < 1_000, "{}", refused(&body));
+    }
+    assert!(refused(format!(r#"{{"features": "{long}"}}"#)).ends_with(" at line 1 column 200015"));
 }
 
 #[test]
@@ -626,12 +639,12 @@ mod msgpack {
             &deep(TYPE_DEPTH_MAX),
         ];
         expect![[r#"
-            400 request body is not MessagePack: IO error while reading marker: failed to fill whole buffer
-            400 request body is not MessagePack: IO error while reading data: unexpected end of file
+            400 request body is not MessagePack: it ends early
+            400 request body is not MessagePack: it ends early
             400 request body is not MessagePack: there are bytes after the request
             400 request body is not MessagePack: wrong msgpack marker Reserved
             422 request: invalid type: integer `7`, expected an object with `entities` and `features` or `feature_service`
-            400 request body is not MessagePack: IO error while reading marker: failed to fill whole buffer
+            400 request body is not MessagePack: it ends early
             422 request: `features` or `feature_service` is missing, expected one of them
             400 entity column `a` has 1 values and `b` has 0; give each column one value per entity row
             422 request: entity column `k`, row 1: value is nested deeper than 16 levels"#]]
