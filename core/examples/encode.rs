@@ -18,8 +18,7 @@ fn main() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         state >> 11
     };
-    let mut users: Vec<(KeyHash, i64)> =
-        (0..ROWS as i64).map(|user| (KeyHash::of(&[KeyPart::Int(user)]), user)).collect();
+    let mut users: Vec<(KeyHash, i64)> = (0..ROWS as i64).map(|user| (KeyHash::of(&[KeyPart::Int(user)]), user)).collect();
     users.sort_unstable();
     let hashes: Vec<KeyHash> = users.iter().map(|(hash, _)| *hash).collect();
     let times = vec![7; ROWS];

@@ -1,3 +1,4 @@
 //! The core from outside: pages and lookups.
+mod golden;
 mod lookup;
 mod page;

@@ -221,6 +221,18 @@ impl FolderLock {
         }
     }
 
+    /// Removes the files of all locks, at the end of an origin.
+    pub(crate) fn remove(self, store: &Store) -> Result<(), Error> {
+        let Some(folder) = store.local_folder() else { return Ok(()) };
+        for name in ["lock.head", "lock.build"] {
+            let path = folder.join(name);
+            found(fs::remove_file(&path), "delete", &path)?;
+        }
+        // It was there for unfinished files only.
+        let _ = fs::remove_dir(folder.join(SCRATCH_FOLDER));
+        Ok(())
+    }
+
     fn file(store: &Store, name: &str) -> Result<Option<(File, PathBuf)>, Error> {
         let Some(folder) = store.local_folder() else { return Ok(None) };
         let path = folder.join(name);

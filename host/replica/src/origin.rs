@@ -5,8 +5,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::layout::{
-    EPOCHS, FORGETS, REPLICAS, epoch_key, forget_key, manifest_key, number_of, record_key, segment_key, state_key,
+    EPOCHS, FORGETS, MANIFESTS, REPLICAS, SEGMENTS, STATES, epoch_key, forget_key, manifest_key, number_of, record_key, segment_key, state_key,
 };
+use crate::local::SCRATCH_FOLDER;
 use crate::record::{EpochRecord, ForgetRecord, PublishRecord, Reason, seal, unseal};
 use crate::{Error, FolderLock, Store};
 
@@ -246,6 +247,28 @@ impl Origin {
             records.push(unseal(&self.store.full_name(&object.key), &bytes)?);
         }
         Ok(records)
+    }
+
+    /// Removes everything that an origin is made of: the head first, so that no reader finds half of it. Returns how many
+    /// objects that were. Other objects in the place stay, and so do replicas.
+    ///
+    /// # Errors
+    /// [`Error::Held`] while a snapshot is built, [`Error::Unavailable`] where the place fails.
+    pub async fn teardown(&self) -> Result<usize, Error> {
+        let lock = FolderLock::prune(&self.store)?;
+        let mut removed = 0;
+        if self.store.stat(HEAD_KEY).await?.is_some() {
+            self.store.delete(HEAD_KEY).await?;
+            removed += 1;
+        }
+        for folder in [EPOCHS, MANIFESTS, SEGMENTS, STATES, FORGETS, REPLICAS, SCRATCH_FOLDER] {
+            for object in self.store.list(folder).await? {
+                self.store.delete(&object.key).await?;
+                removed += 1;
+            }
+        }
+        lock.remove(&self.store)?;
+        Ok(removed)
     }
 
     /// Makes an earlier snapshot current again, under a new epoch. `to` is an epoch; `None` goes back to the content before

@@ -1,0 +1,141 @@
+//! `mezze plan`, `apply`, `schema`, `registry-dump`, `teardown`
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use mezze_model::{Definitions, Diff, Version, check_against, diff};
+use serde_json::json;
+
+use crate::args::{Global, PlanArgs, SchemaArgs, SchemaFile, TeardownArgs};
+use crate::context::{Context, block_on, holder, now, show_instant};
+use crate::failure::{Exit, Failure, Outcome};
+use crate::output::{Format, Output, pretty};
+
+pub(crate) fn plan(args: &PlanArgs, global: &Global, output: Output) -> Outcome {
+    let context = Context::load(global, output)?;
+    block_on(None, async {
+        let (before, definitions) = checked(&context, args).await?;
+        let diff = diff(before.as_ref().map(|version| &version.definitions), &definitions);
+        show(&diff, output)?;
+        if diff.is_changed() && output.format == Format::Text {
+            output.note("\nnothing was changed; `mezze apply` records this");
+        }
+        Ok(())
+    })
+}
+
+pub(crate) fn apply(args: &PlanArgs, global: &Global, output: Output) -> Outcome {
+    let context = Context::load(global, output)?;
+    block_on(None, async {
+        let (before, definitions) = checked(&context, args).await?;
+        let diff = diff(before.as_ref().map(|version| &version.definitions), &definitions);
+        if !diff.is_changed() {
+            return output.result(
+                || json!({ "version": before.as_ref().map(|version| version.number), "changed": false }),
+                || "nothing has changed since the last apply\n".into(),
+            );
+        }
+        let expected = before.as_ref().map(|version| version.number);
+        let version = context.registry()?.append(expected, &definitions, &holder(), now()).await?;
+        match output.format {
+            Format::Json => output.line(&pretty(&json!({
+                "version": version.number, "changed": true, "changes": diff.to_json(),
+            }))),
+            Format::Text => {
+                show(&diff, output)?;
+                output.line(&format!("recorded as version {} in {}", version.number, context.config.registry))
+            }
+        }
+    })
+}
+
+/// The version recorded last, and the definitions of the files, checked against their sources.
+async fn checked(context: &Context, args: &PlanArgs) -> Outcome<(Option<Version>, Definitions)> {
+    let before = context.registry()?.latest().await?;
+    let mut definitions = context.definitions.clone();
+    let mut schemas = BTreeMap::new();
+    if !args.skip_source_validation {
+        for source in &definitions.sources {
+            let columns = mezze_offline::source_columns(&context.repo, source).await?;
+            schemas.insert(source.name.clone(), columns);
+        }
+    }
+    let problems = check_against(&mut definitions, &schemas);
+    if problems.is_empty() {
+        return Ok((before, definitions));
+    }
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    let noun = if lines.len() == 1 { "problem" } else { "problems" };
+    Err(Failure::input(format!("{} {noun} between definitions and sources:\n  {}", lines.len(), lines.join("\n  "))))
+}
+
+fn show(diff: &Diff, output: Output) -> Outcome {
+    output.result(|| diff.to_json(), || diff.to_string())
+}
+
+pub(crate) fn schema(args: &SchemaArgs, output: Output) -> Outcome {
+    let schema = match args.file {
+        SchemaFile::Features => mezze_model::features_schema(),
+        SchemaFile::Store => mezze_model::store_schema(),
+    };
+    output.line(&pretty(&schema))
+}
+
+pub(crate) fn registry_dump(global: &Global, output: Output) -> Outcome {
+    let context = Context::load(global, output)?;
+    block_on(None, async {
+        let version = context.applied().await?;
+        output.line(&pretty(&json!({
+            "version": version.number,
+            "applied_at": show_instant(version.applied_at),
+            "applied_by": version.applied_by,
+            "digest": version.digest_hex(),
+            "definitions": version.definitions_json(),
+        })))
+    })
+}
+
+pub(crate) fn teardown(args: &TeardownArgs, global: &Global, output: Output) -> Outcome {
+    let context = Context::load(global, output)?;
+    if !args.yes {
+        return Err(Failure::input(format!(
+            "this removes the registry {} and every snapshot in {}",
+            context.config.registry, context.config.online_store
+        ))
+        .hint("say --yes to do it"));
+    }
+    block_on(None, async {
+        let versions = context.registry()?.teardown().await?;
+        let origin = context.origin()?;
+        let objects = origin.teardown().await?;
+        // Empty folders go, too; what else lies in them stays.
+        for location in [&context.config.registry, &context.config.online_store] {
+            let _ = fs::remove_dir(Path::new(&context.repo).join(location));
+        }
+        output.result(
+            || json!({ "versions_removed": versions, "objects_removed": objects }),
+            || format!("removed {versions} versions of the registry and {objects} objects of snapshots\n"),
+        )
+    })
+}
+
+impl From<mezze_model::RegistryError> for Failure {
+    fn from(error: mezze_model::RegistryError) -> Self {
+        let exit = if error.is_conflict() { Exit::LostRace } else { Exit::Failed };
+        Self::of(exit, &error)
+    }
+}
+
+impl From<mezze_replica::Error> for Failure {
+    fn from(error: mezze_replica::Error) -> Self {
+        let exit = match &error {
+            error if error.is_conflict() => Exit::LostRace,
+            mezze_replica::Error::NoSnapshot { .. }
+            | mezze_replica::Error::Location { .. }
+            | mezze_replica::Error::Refused(_) => Exit::Input,
+            _ => Exit::Failed,
+        };
+        Self::of(exit, &error)
+    }
+}
