@@ -1,7 +1,9 @@
 //! Writing a page: every column in the smallest of its encodings.
 
-use alloc::{collections::BTreeMap, vec::Vec};
-use core::fmt;
+use alloc::vec::Vec;
+use core::{cmp::Ordering, fmt};
+
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::format::*;
 use crate::{KeyHash, PageKey, Physical};
@@ -285,7 +287,9 @@ impl PageWriter {
             descriptor.base = 0;
             descriptor.width = width_of(distinct.saturating_sub(1) as u64);
             descriptor.aux_count = distinct;
-            self.table.codes(signed, &mut self.numbers);
+            // With the sign bit turned, the order of signed numbers is that of unsigned ones.
+            let turn = if signed { 1 << 63 } else { 0 };
+            self.table.codes(|a, b| (a ^ turn).cmp(&(b ^ turn)), &mut self.numbers);
             write_fields(&self.numbers, descriptor.width, out);
             descriptor.aux_at = out.len() - start;
             for value in &self.table.values {
@@ -328,43 +332,31 @@ impl PageWriter {
 
         let offset_width = width_of(heap_bytes as u64);
         let plain = if constant { rows * length } else { packed_bytes(rows + 1, offset_width) + heap_bytes };
-        let mut distinct: BTreeMap<&[u8], u64> = BTreeMap::new();
-        let mut distinct_bytes = 0;
-        // Past this the dictionary's heap alone is not smaller any more.
-        let mut pays = true;
-        for (_, run) in runs.iter().enumerate().filter(|(row, _)| is_valid(validity, *row)) {
-            if distinct.insert(run, 0).is_none() {
-                distinct_bytes += run.len();
-                if distinct_bytes + distinct.len() > plain {
-                    pays = false;
-                    break;
-                }
-            }
-        }
-        let code_width = width_of(distinct.len().saturating_sub(1) as u64);
-        let dictionary_width = width_of(distinct_bytes as u64);
-        let dictionary = packed_bytes(rows, code_width) + packed_bytes(distinct.len() + 1, dictionary_width) + distinct_bytes;
+        let distinct_bytes = self.table.distinct_runs(&runs, validity, plain);
+        let count = self.table.values.len();
+        let code_width = width_of(count.saturating_sub(1) as u64);
+        let dictionary_width = width_of(distinct_bytes.unwrap_or(0) as u64);
+        let dictionary = distinct_bytes
+            .map_or(usize::MAX, |bytes| packed_bytes(rows, code_width) + packed_bytes(count + 1, dictionary_width) + bytes);
         self.numbers.clear();
-        if pays && dictionary < plain && dictionary_width <= PACKED_BITS_MAX {
-            for (code, (_, slot)) in (0..).zip(distinct.iter_mut()) {
-                *slot = code;
-            }
-            self.numbers.extend(runs.iter().map(|run| distinct.get(run).copied().unwrap_or(0)));
+        if dictionary < plain && dictionary_width <= PACKED_BITS_MAX {
+            let run = |row: &u64| runs.get(*row as usize).copied().unwrap_or_default();
+            self.table.codes(|a, b| run(a).cmp(run(b)), &mut self.numbers);
             descriptor.encoding = Encoding::BytesDictionary;
             descriptor.width = code_width;
             descriptor.extra = dictionary_width as u8;
-            descriptor.aux_count = distinct.len();
+            descriptor.aux_count = count;
             write_fields(&self.numbers, code_width, out);
             descriptor.aux_at = out.len() - start;
             self.codes.clear();
             self.codes.push(0);
             let mut end = 0;
-            for run in distinct.keys() {
-                end += run.len() as u64;
+            for row in &self.table.values {
+                end += run(row).len() as u64;
                 self.codes.push(end);
             }
             write_fields(&self.codes, dictionary_width, out);
-            distinct.keys().for_each(|run| out.extend_from_slice(run));
+            self.table.values.iter().for_each(|row| out.extend_from_slice(run(row)));
             return Some(());
         }
         descriptor.encoding = Encoding::Bytes;
@@ -421,13 +413,15 @@ impl Descriptor {
     }
 }
 
-/// The distinct numbers of a column.
+/// The distinct values of a column: numbers, or rows that stand for runs of bytes.
 #[derive(Debug, Default)]
 struct Table {
     /// Open addressing: the place of a number in `values`, plus one; 0 is free.
     slots: Vec<u32>,
     values: Vec<u64>,
-    /// Per row, the place of its number in `values`; anything where it has none.
+    /// Room for values.
+    most: usize,
+    /// Per row, the place of its value in `values`; anything where it has none.
     places: Vec<u32>,
     order: Vec<u32>,
     ranks: Vec<u64>,
@@ -436,40 +430,17 @@ struct Table {
 impl Table {
     /// Finds the distinct valid numbers, if a dictionary of them takes less than `best` bytes; gives up as soon as not.
     fn distinct(&mut self, numbers: &[u64], validity: Option<&[bool]>, best: usize, value_bytes: usize) -> Option<usize> {
-        self.values.clear();
-        self.places.clear();
         // One bit a row and two values at the least, or it cannot pay.
         let most = best.saturating_sub(packed_bytes(numbers.len(), 1)) / value_bytes;
+        self.clear(if most < 2 { 0 } else { most.min(numbers.len() / 2) });
         if most < 2 {
             return None;
         }
-        let most = most.min(numbers.len() / 2);
-        self.slots.clear();
-        self.slots.resize((most * 2 + 2).next_power_of_two(), 0);
-        let mask = self.slots.len() - 1;
         for (row, number) in numbers.iter().enumerate() {
             if !is_valid(validity, row) {
                 self.places.push(0);
-                continue;
-            }
-            let mut slot = (number.wrapping_mul(GOLDEN_RATIO) >> 32) as usize & mask;
-            loop {
-                match self.slots.get_mut(slot) {
-                    Some(free) if *free == 0 => {
-                        if self.values.len() >= most {
-                            return None;
-                        }
-                        self.values.push(*number);
-                        *free = self.values.len() as u32;
-                        self.places.push(*free - 1);
-                        break;
-                    }
-                    Some(taken) if self.values.get(*taken as usize - 1) == Some(number) => {
-                        self.places.push(*taken - 1);
-                        break;
-                    }
-                    _ => slot = (slot + 1) & mask,
-                }
+            } else if !self.insert(number.wrapping_mul(GOLDEN_RATIO), *number, |known| known == *number) {
+                return None;
             }
         }
         let width = width_of(self.values.len().saturating_sub(1) as u64);
@@ -477,13 +448,69 @@ impl Table {
         (bytes < best).then_some(self.values.len())
     }
 
+    /// Finds the distinct valid runs, as the first row of each, and how many bytes they have; gives up where they alone are
+    /// not less than `best`.
+    fn distinct_runs(&mut self, runs: &[&[u8]], validity: Option<&[bool]>, best: usize) -> Option<usize> {
+        self.clear(runs.len());
+        let mut bytes = 0;
+        for (row, run) in runs.iter().enumerate() {
+            if !is_valid(validity, row) {
+                self.places.push(0);
+                continue;
+            }
+            let before = self.values.len();
+            self.insert(xxh3_64(run), row as u64, |known| runs.get(known as usize) == Some(run));
+            if self.values.len() > before {
+                bytes += run.len();
+                if bytes + self.values.len() > best {
+                    return None;
+                }
+            }
+        }
+        Some(bytes)
+    }
+
+    /// Empties it, with room for `most` values.
+    fn clear(&mut self, most: usize) {
+        self.most = most;
+        self.values.clear();
+        self.places.clear();
+        self.slots.clear();
+        self.slots.resize((most * 2 + 2).next_power_of_two(), 0);
+    }
+
+    /// Gives the next row the place of `value`. False where there is no room for one more.
+    #[inline]
+    fn insert(&mut self, hash: u64, value: u64, same: impl Fn(u64) -> bool) -> bool {
+        let mask = self.slots.len() - 1;
+        let mut slot = (hash >> 32) as usize & mask;
+        loop {
+            match self.slots.get_mut(slot) {
+                Some(free) if *free == 0 => {
+                    if self.values.len() >= self.most {
+                        return false;
+                    }
+                    self.values.push(value);
+                    *free = self.values.len() as u32;
+                    self.places.push(*free - 1);
+                    return true;
+                }
+                Some(taken) if self.values.get(*taken as usize - 1).is_some_and(|known| same(*known)) => {
+                    self.places.push(*taken - 1);
+                    return true;
+                }
+                _ => slot = (slot + 1) & mask,
+            }
+        }
+    }
+
     /// Puts the values in order, so that the bytes do not depend on that of the rows, and gives each row its value's place.
-    fn codes(&mut self, signed: bool, codes: &mut Vec<u64>) {
-        let turn = if signed { 1 << 63 } else { 0 };
+    fn codes(&mut self, order: impl Fn(&u64, &u64) -> Ordering, codes: &mut Vec<u64>) {
         let values = &self.values;
+        let value = |place: &u32| values.get(*place as usize).copied().unwrap_or(0);
         self.order.clear();
         self.order.extend(0..values.len() as u32);
-        self.order.sort_unstable_by_key(|place| values.get(*place as usize).map_or(0, |value| value ^ turn));
+        self.order.sort_unstable_by(|a, b| order(&value(a), &value(b)));
         self.ranks.clear();
         self.ranks.resize(values.len(), 0);
         for (rank, place) in (0..).zip(&self.order) {
@@ -493,7 +520,7 @@ impl Table {
         }
         codes.clear();
         codes.extend(self.places.iter().map(|place| self.ranks.get(*place as usize).copied().unwrap_or(0)));
-        self.values.sort_unstable_by_key(|value| value ^ turn);
+        self.values.sort_unstable_by(order);
     }
 }
 
