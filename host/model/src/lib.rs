@@ -1,7 +1,32 @@
 //! Definitions, registry, plan and apply.
+//!
+//! [`load`] reads a repository's files and tells everything that is wrong with them, with file, line and column.
+//! [`check_against`] compares them with the real schemas of their sources, [`diff`] with what the [`Registry`] recorded before,
+//! and [`tables`], [`services`] and [`request_sources`] make of them what a manifest holds.
 
+mod check;
 mod definitions;
+mod diff;
+mod fields;
+mod json;
+mod json_schema;
+mod keys;
+mod load;
+mod node;
+mod problem;
+mod registry;
+mod span;
+mod tables;
+
+pub use check::{SourceColumn, check_against};
 pub use definitions::{
     About, Availability, Definitions, Entity, FeatureService, FeatureView, Projection, ReplicaConfig, RequestSource, Source,
     SourceFormat, StoreConfig,
 };
+pub use diff::{Action, Change, Diff, diff};
+pub use json::{digest, to_json};
+pub use json_schema::{features_schema, store_schema};
+pub use load::{FEATURES_FOLDER, Repo, STORE_FILE, load};
+pub use problem::{LoadError, Problem};
+pub use registry::{Registry, RegistryError, Version};
+pub use tables::{request_sources, services, table_of, tables};

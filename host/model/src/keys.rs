@@ -1,0 +1,226 @@
+//! Which keys the definition files have: one table for reading them, for their JSON Schema and for the check of their page in
+//! docs/.
+
+/// An object of the files: a map with these keys.
+#[derive(Debug)]
+pub(crate) struct Object {
+    /// What it is, with its article left out.
+    pub(crate) noun: &'static str,
+    pub(crate) keys: &'static [Key],
+}
+
+/// A key of an object.
+#[derive(Debug)]
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) form: Form,
+    pub(crate) required: bool,
+    pub(crate) about: &'static str,
+}
+
+/// What the value of a key looks like.
+#[derive(Debug)]
+pub(crate) enum Form {
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// `true` or `false`.
+    Flag,
+    /// A list of these.
+    List(&'static Form),
+    /// A name: letters, digits, `_`, `-` and `.`.
+    Name,
+    /// A map with these keys.
+    Object(&'static Object),
+    /// A map from names to these.
+    Map(&'static Form),
+    /// `view`, `view:feature`, or an object.
+    Selector(&'static Object),
+    /// A length of time: `1d`, `90m`.
+    Span,
+    /// Any text.
+    Text,
+    /// The type of a value: `int64`, `list<string>`.
+    Type,
+}
+
+const fn required(name: &'static str, form: Form, about: &'static str) -> Key {
+    Key { name, form, required: true, about }
+}
+
+const fn optional(name: &'static str, form: Form, about: &'static str) -> Key {
+    Key { name, form, required: false, about }
+}
+
+const DESCRIPTION: Key = optional("description", Form::Text, "What it is, for people.");
+const OWNER: Key = optional("owner", Form::Text, "Who answers for it.");
+const TAGS: Key = optional("tags", Form::Map(&Form::Text), "Free labels.");
+
+/// `feature_store.yaml`.
+pub(crate) static STORE: Object = Object {
+    noun: "feature store",
+    keys: &[
+        required("project", Form::Name, "The project's name: the namespace of all else."),
+        required("registry", Form::Text, "Folder or object-store URL that holds the registry."),
+        required("online_store", Form::Object(&ONLINE_STORE), "The origin: where every snapshot is kept."),
+        optional("replicas", Form::Map(&Form::Object(&REPLICA)), "Places that `mezze publish --to NAME` copies snapshots to."),
+    ],
+};
+
+pub(crate) static ONLINE_STORE: Object = Object {
+    noun: "online store",
+    keys: &[
+        required("type", Form::Choice(&["directory"]), "What kind of place it is: a folder or an object-store URL."),
+        required("path", Form::Text, "The folder, or the URL: s3://, gs://, az://, file://."),
+    ],
+};
+
+pub(crate) static REPLICA: Object = Object {
+    noun: "replica",
+    keys: &[
+        required("type", Form::Choice(&["directory"]), "What kind of place it is: a folder or an object-store URL."),
+        required("path", Form::Text, "The folder, or the URL: s3://, gs://, az://, file://."),
+    ],
+};
+
+/// A file in `features/`.
+pub(crate) static FEATURES: Object = Object {
+    noun: "definition file",
+    keys: &[
+        optional("entities", Form::List(&Form::Object(&ENTITY)), "What feature rows are about."),
+        optional("sources", Form::List(&Form::Object(&SOURCE)), "Where feature rows come from."),
+        optional("request_sources", Form::List(&Form::Object(&REQUEST_SOURCE)), "What a request brings along."),
+        optional("feature_views", Form::List(&Form::Object(&FEATURE_VIEW)), "Features of one source about the same entities."),
+        optional("feature_services", Form::List(&Form::Object(&FEATURE_SERVICE)), "Named selections of features."),
+    ],
+};
+
+pub(crate) static ENTITY: Object = Object {
+    noun: "entity",
+    keys: &[
+        required("name", Form::Name, "Its name."),
+        optional("join_keys", Form::List(&Form::Name), "The column that identifies it: exactly one. Its name, if not given."),
+        optional(
+            "value_type",
+            Form::Type,
+            "The type of that column: int64 (the default), int32, string, bytes, bool, uuid or unix_timestamp.",
+        ),
+        DESCRIPTION,
+        OWNER,
+        TAGS,
+    ],
+};
+
+pub(crate) static SOURCE: Object = Object {
+    noun: "source",
+    keys: &[
+        required("name", Form::Name, "Its name."),
+        required("path", Form::Text, "A file, folder, glob or URL; relative to the repository."),
+        optional(
+            "format",
+            Form::Choice(&["parquet", "csv", "json", "arrow"]),
+            "The files' format; by their extension if not given.",
+        ),
+        required("timestamp_field", Form::Text, "The column of event times. Without a zone they are UTC."),
+        optional(
+            "created_timestamp_column",
+            Form::Text,
+            "The column that decides between rows of one event time: the latest counts.",
+        ),
+        optional("field_mapping", Form::Map(&Form::Text), "Source column: name of the feature or join key."),
+        DESCRIPTION,
+        OWNER,
+        TAGS,
+    ],
+};
+
+pub(crate) static FIELD: Object = Object {
+    noun: "field",
+    keys: &[
+        required("name", Form::Name, "Its name."),
+        required("dtype", Form::Type, "The type of its values."),
+        optional("description", Form::Text, "What it is, for people."),
+        optional("tags", Form::Map(&Form::Text), "Free labels."),
+    ],
+};
+
+pub(crate) static REQUEST_SOURCE: Object = Object {
+    noun: "request source",
+    keys: &[
+        required("name", Form::Name, "Its name."),
+        required("schema", Form::List(&Form::Object(&FIELD)), "Its fields."),
+        DESCRIPTION,
+        OWNER,
+        TAGS,
+    ],
+};
+
+pub(crate) static FEATURE_VIEW: Object = Object {
+    noun: "feature view",
+    keys: &[
+        required("name", Form::Name, "Its name."),
+        optional(
+            "entities",
+            Form::List(&Form::Name),
+            "The entities that its rows are about; none for one row that is about everything.",
+        ),
+        required("source", Form::Name, "The source of its rows."),
+        optional("ttl", Form::Span, "How long a row counts after its event time, such as 1d or 90m; 0 (the default) for ever."),
+        optional("schema", Form::List(&Form::Object(&FIELD)), "Its features; all other columns of the source if not given."),
+        optional("online", Form::Flag, "Whether it is materialised and served; true if not given."),
+        optional(
+            "available_after",
+            Form::Span,
+            "When a row could really be served, counted from its event time: training sees it no earlier. 0 if not given.",
+        ),
+        optional(
+            "available",
+            Form::Choice(&["event", "created"]),
+            "What available_after counts from: the event time (the default), or the later of event and created time.",
+        ),
+        optional(
+            "audience",
+            Form::Choice(&["server", "public"]),
+            "Who may hold its rows: only servers (the default), or browsers and plug-in hosts too.",
+        ),
+        optional(
+            "group",
+            Form::Name,
+            "Views of the same join keys and group are packed together; give views another group where cadence, width or audience differ.",
+        ),
+        optional(
+            "retain",
+            Form::Span,
+            "Rows older than this are dropped at compaction; twice the ttl if not given, 0 keeps them.",
+        ),
+        optional("lateness", Form::Span, "How late rows may come, for sources that are not files. 0 if not given."),
+        DESCRIPTION,
+        OWNER,
+        TAGS,
+    ],
+};
+
+pub(crate) static FEATURE_SERVICE: Object = Object {
+    noun: "feature service",
+    keys: &[
+        required("name", Form::Name, "Its name."),
+        required(
+            "features",
+            Form::List(&Form::Selector(&PROJECTION)),
+            "Views (`view`), features (`view:feature`), or objects with alias and join_key_map.",
+        ),
+        optional("request_sources", Form::List(&Form::Name), "Request sources whose values it takes and returns."),
+        DESCRIPTION,
+        OWNER,
+        TAGS,
+    ],
+};
+
+pub(crate) static PROJECTION: Object = Object {
+    noun: "selection of features",
+    keys: &[
+        required("view", Form::Name, "The view."),
+        optional("features", Form::List(&Form::Name), "Its features; all if not given."),
+        optional("alias", Form::Name, "The name for the view in long feature names: needed to take one view twice."),
+        optional("join_key_map", Form::Map(&Form::Name), "Join key of the view: the column of the request that holds it."),
+    ],
+};

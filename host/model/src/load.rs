@@ -1,0 +1,575 @@
+//! From files to definitions: every name resolved, everything wrong told at once.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mezze_core::{Audience, FeatureSchema, KEY_COLUMNS_MAX, KeyType, Span, ValueType};
+
+use crate::definitions::{
+    About, Availability, Definitions, Entity, FeatureService, FeatureView, Projection, ReplicaConfig, RequestSource, Source,
+    SourceFormat, StoreConfig,
+};
+use crate::fields::{Fields, text_of};
+use crate::keys;
+use crate::node::{Node, Place, Value};
+use crate::problem::{LoadError, Problem, Problems, instead, located};
+
+/// A repository as its files have it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Repo {
+    /// `feature_store.yaml`.
+    pub config: StoreConfig,
+    /// All of `features/`.
+    pub definitions: Definitions,
+}
+
+/// The name of a repository's configuration.
+pub const STORE_FILE: &str = "feature_store.yaml";
+/// The folder of a repository's definitions.
+pub const FEATURES_FOLDER: &str = "features";
+
+/// Reads the repository in the folder `repo`: `feature_store.yaml` and every `.yaml` or `.yml` file in `features/`.
+/// `variable` gives the value of an environment variable, for `${VAR}` and `${VAR:-default}`.
+///
+/// # Errors
+/// [`LoadError`] with everything that is wrong.
+pub fn load(repo: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Result<Repo, LoadError> {
+    let mut found = Vec::new();
+    let config = read_store(repo, variable, &mut found);
+    let mut drafts = Drafts::default();
+    for path in definition_files(repo, &mut found) {
+        let name = path.strip_prefix(repo).unwrap_or(&path).to_string_lossy().into_owned();
+        if let Some(node) = read(&path, &name, variable, &mut found) {
+            drafts.take(&node, &mut Problems { file: &name, found: &mut found });
+        }
+    }
+    let project = config.as_ref().map_or_else(String::new, |config| config.project.clone());
+    let definitions = drafts.resolve(project, &mut found);
+    match config {
+        Some(config) if found.is_empty() => Ok(Repo { config, definitions }),
+        _ => Err(LoadError { problems: found }),
+    }
+}
+
+/// Definitions in the form of one definition file with a `project`, as [`to_json`](crate::to_json) makes it.
+pub(crate) fn from_node(project: &str, node: &Node, file: &str) -> Result<Definitions, LoadError> {
+    let mut found = Vec::new();
+    let mut drafts = Drafts::default();
+    drafts.take(node, &mut Problems { file, found: &mut found });
+    let definitions = drafts.resolve(project.to_owned(), &mut found);
+    if found.is_empty() { Ok(definitions) } else { Err(LoadError { problems: found }) }
+}
+
+fn definition_files(repo: &Path, found: &mut Vec<Problem>) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![repo.join(FEATURES_FOLDER)];
+    while let Some(folder) = folders.pop() {
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) => {
+                let message = format!("cannot be read: {}; definitions are YAML files in this folder", plain(&error));
+                found.push(Problem { place: folder.display().to_string(), message });
+                continue;
+            }
+        };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            let hidden = entry.file_name().to_string_lossy().starts_with('.');
+            if path.is_dir() && !hidden {
+                folders.push(path);
+            } else if !hidden && path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// Reads a YAML file and expands its variables. A file without content is `None`.
+fn read(path: &Path, name: &str, variable: &dyn Fn(&str) -> Option<String>, found: &mut Vec<Problem>) -> Option<Node> {
+    let mut problems = Problems { file: name, found };
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            problems.add(Place::default(), format!("cannot be read: {}", plain(&error)));
+            return None;
+        }
+    };
+    let mut node: Node = match serde_saphyr::from_str(&text) {
+        Ok(node) => node,
+        // Nothing but comments.
+        Err(_) if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) => return None,
+        Err(error) => {
+            let place = error.location().map_or(Place::default(), |at| Place { line: at.line(), column: at.column() });
+            let message = error.without_snippet().to_string();
+            let message = message.lines().next().unwrap_or_default();
+            problems.add(place, format!("not well-formed YAML: {message}"));
+            return None;
+        }
+    };
+    expand(&mut node, variable, &mut problems);
+    (!matches!(node.value, Value::Null)).then_some(node)
+}
+
+/// Puts the values of environment variables into texts.
+fn expand(node: &mut Node, variable: &dyn Fn(&str) -> Option<String>, problems: &mut Problems<'_>) {
+    match &mut node.value {
+        Value::Text(text) if text.contains("${") => match expanded(text, variable) {
+            Ok(value) => *text = value,
+            Err(message) => problems.add(node.place, message),
+        },
+        Value::List(nodes) => nodes.iter_mut().for_each(|node| expand(node, variable, problems)),
+        Value::Map(entries) => entries.iter_mut().for_each(|(_, node)| expand(node, variable, problems)),
+        _ => {}
+    }
+}
+
+fn expanded(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+    let mut value = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        value.push_str(before);
+        let Some((reference, after)) = after.split_once('}') else {
+            return Err(format!("`{text}`: `${{` has no `}}` behind it"));
+        };
+        let (name, default) = match reference.split_once(":-") {
+            Some((name, default)) => (name, Some(default)),
+            None => (reference, None),
+        };
+        match (variable(name).filter(|value| !value.is_empty() || default.is_none()), default) {
+            (Some(set), _) => value.push_str(&set),
+            (None, Some(default)) => value.push_str(default),
+            (None, None) => {
+                return Err(format!(
+                    "the environment variable `{name}` is not set; set it, or give a default as in ${{{name}:-default}}"
+                ));
+            }
+        }
+        rest = after;
+    }
+    value.push_str(rest);
+    Ok(value)
+}
+
+fn read_store(repo: &Path, variable: &dyn Fn(&str) -> Option<String>, found: &mut Vec<Problem>) -> Option<StoreConfig> {
+    let path = repo.join(STORE_FILE);
+    if !path.is_file() {
+        let message = "there is no such file: this is not a repository; name one with -c DIR, or make one with `mezze init`";
+        found.push(Problem { place: path.display().to_string(), message: message.into() });
+        return None;
+    }
+    let node = read(&path, STORE_FILE, variable, found);
+    let mut problems = Problems { file: STORE_FILE, found };
+    let Some(node) = node else {
+        if problems.found.is_empty() {
+            problems.add(Place::default(), "is empty; it needs the keys `project`, `registry` and `online_store`");
+        }
+        return None;
+    };
+    let fields = Fields::read(&node, &keys::STORE, &mut problems)?;
+    let online_store = Fields::read(fields.node("online_store")?, &keys::ONLINE_STORE, &mut problems)?;
+    let replicas = fields
+        .map("replicas")
+        .iter()
+        .filter_map(|(name, node)| {
+            let replica = Fields::read(node, &keys::REPLICA, &mut problems)?;
+            Some((name.name.clone(), ReplicaConfig::Directory { path: replica.text("path")? }))
+        })
+        .collect();
+    Some(StoreConfig {
+        repo: repo.to_path_buf(),
+        project: fields.text("project")?,
+        registry: fields.text("registry")?,
+        online_store: online_store.text("path")?,
+        replicas,
+    })
+}
+
+/// An object, and where it is defined.
+#[derive(Debug)]
+struct Draft<T> {
+    file: String,
+    place: Place,
+    object: T,
+}
+
+/// What all files define, before its names are resolved.
+#[derive(Debug, Default)]
+struct Drafts {
+    entities: Vec<Draft<Entity>>,
+    sources: Vec<Draft<Source>>,
+    request_sources: Vec<Draft<RequestSource>>,
+    views: Vec<Draft<DraftView>>,
+    services: Vec<Draft<DraftService>>,
+}
+
+#[derive(Debug)]
+struct DraftView {
+    view: FeatureView,
+    entity_places: Vec<Place>,
+    source_place: Place,
+}
+
+#[derive(Debug)]
+struct DraftService {
+    service: FeatureService,
+    /// Of each projection: its place, and those of its features.
+    places: Vec<(Place, Vec<Place>)>,
+    request_source_places: Vec<Place>,
+}
+
+impl Drafts {
+    fn take(&mut self, node: &Node, problems: &mut Problems<'_>) {
+        let Some(file) = Fields::read(node, &keys::FEATURES, problems) else { return };
+        let name = problems.file.to_owned();
+        for node in file.list("entities") {
+            if let Some(object) = entity(node, problems) {
+                self.entities.push(Draft { file: name.clone(), place: node.place, object });
+            }
+        }
+        for node in file.list("sources") {
+            if let Some(object) = source(node, problems) {
+                self.sources.push(Draft { file: name.clone(), place: node.place, object });
+            }
+        }
+        for node in file.list("request_sources") {
+            if let Some(object) = request_source(node, problems) {
+                self.request_sources.push(Draft { file: name.clone(), place: node.place, object });
+            }
+        }
+        for node in file.list("feature_views") {
+            if let Some(object) = feature_view(node, problems) {
+                self.views.push(Draft { file: name.clone(), place: node.place, object });
+            }
+        }
+        for node in file.list("feature_services") {
+            if let Some(object) = feature_service(node, problems) {
+                self.services.push(Draft { file: name.clone(), place: node.place, object });
+            }
+        }
+    }
+
+    /// Checks what objects say of each other.
+    fn resolve(mut self, project: String, found: &mut Vec<Problem>) -> Definitions {
+        one_of_each("entity", &mut self.entities, |entity| &entity.name, found);
+        one_of_each("source", &mut self.sources, |source| &source.name, found);
+        one_of_each("request source", &mut self.request_sources, |source| &source.name, found);
+        one_of_each("feature view", &mut self.views, |draft| &draft.view.name, found);
+        one_of_each("feature service", &mut self.services, |draft| &draft.service.name, found);
+        let mut definitions = Definitions {
+            project,
+            entities: self.entities.into_iter().map(|draft| draft.object).collect(),
+            sources: self.sources.into_iter().map(|draft| draft.object).collect(),
+            request_sources: self.request_sources.into_iter().map(|draft| draft.object).collect(),
+            feature_views: Vec::new(),
+            feature_services: Vec::new(),
+        };
+        for draft in self.views {
+            let mut problems = Problems { file: &draft.file, found };
+            check_view(&draft.object, draft.place, &definitions, &mut problems);
+            definitions.feature_views.push(draft.object.view);
+        }
+        for mut draft in self.services {
+            let mut problems = Problems { file: &draft.file, found };
+            check_service(&mut draft.object, draft.place, &definitions, &mut problems);
+            definitions.feature_services.push(draft.object.service);
+        }
+        definitions
+    }
+}
+
+/// Puts objects into order of name, and tells of names that are there twice.
+fn one_of_each<T>(kind: &str, drafts: &mut [Draft<T>], name: impl Fn(&T) -> &String, found: &mut Vec<Problem>) {
+    drafts.sort_by(|a, b| name(&a.object).cmp(name(&b.object)));
+    for pair in drafts.windows(2) {
+        if let [first, second] = pair
+            && name(&first.object) == name(&second.object)
+        {
+            let first_place = located(&first.file, first.place);
+            let message = format!("the {kind} `{}` is defined already, in {first_place}", name(&second.object));
+            found.push(Problem { place: located(&second.file, second.place), message });
+        }
+    }
+}
+
+fn about(fields: &Fields<'_>) -> About {
+    About {
+        description: fields.text("description").unwrap_or_default(),
+        owner: fields.text("owner").unwrap_or_default(),
+        tags: fields.text_map("tags"),
+    }
+}
+
+fn entity(node: &Node, problems: &mut Problems<'_>) -> Option<Entity> {
+    let fields = Fields::read(node, &keys::ENTITY, problems)?;
+    let name = fields.text("name")?;
+    let join_key = match fields.list("join_keys") {
+        [] => name.clone(),
+        [one] => text_of(one)?,
+        several => {
+            let message = format!(
+                "an entity has one join key, `{name}` has {}; make an entity of each, and name all of them in the feature view",
+                several.len()
+            );
+            problems.add(fields.place_of("join_keys"), message);
+            return None;
+        }
+    };
+    let value_type = fields.value_type("value_type").unwrap_or(ValueType::Int64);
+    if KeyType::of(&value_type).is_none() {
+        let message = format!(
+            "the entity `{name}` has the type {value_type}, which cannot be a join key; use int64, int32, string, bytes, bool, uuid \
+             or unix_timestamp"
+        );
+        problems.add(fields.place_of("value_type"), message);
+    }
+    Some(Entity { name, join_key, value_type, about: about(&fields) })
+}
+
+fn source(node: &Node, problems: &mut Problems<'_>) -> Option<Source> {
+    let fields = Fields::read(node, &keys::SOURCE, problems)?;
+    let format = match fields.text("format").as_deref() {
+        Some("arrow") => Some(SourceFormat::Arrow),
+        Some("csv") => Some(SourceFormat::Csv),
+        Some("json") => Some(SourceFormat::Json),
+        Some("parquet") => Some(SourceFormat::Parquet),
+        _ => None,
+    };
+    let field_mapping = fields.text_map("field_mapping");
+    let mut mapped: BTreeMap<&String, &String> = BTreeMap::new();
+    for (column, name) in &field_mapping {
+        if let Some(other) = mapped.insert(name, column) {
+            let message = format!("field_mapping gives both `{other}` and `{column}` the name `{name}`");
+            problems.add(fields.place_of("field_mapping"), message);
+        }
+    }
+    Some(Source {
+        name: fields.text("name")?,
+        path: fields.text("path")?,
+        format,
+        timestamp_field: fields.text("timestamp_field")?,
+        created_timestamp_column: fields.text("created_timestamp_column"),
+        field_mapping,
+        about: about(&fields),
+    })
+}
+
+fn schema(fields: &Fields<'_>, problems: &mut Problems<'_>) -> Vec<FeatureSchema> {
+    let mut schema: Vec<FeatureSchema> = Vec::new();
+    for node in fields.list("schema") {
+        let Some(field) = Fields::read(node, &keys::FIELD, problems) else { continue };
+        let (Some(name), Some(value_type)) = (field.text("name"), field.value_type("dtype")) else { continue };
+        if schema.iter().any(|known| known.name == name) {
+            problems.add(node.place, format!("`{name}` is there twice"));
+            continue;
+        }
+        schema.push(FeatureSchema::new(name, value_type));
+    }
+    schema
+}
+
+fn request_source(node: &Node, problems: &mut Problems<'_>) -> Option<RequestSource> {
+    let fields = Fields::read(node, &keys::REQUEST_SOURCE, problems)?;
+    Some(RequestSource { schema: schema(&fields, problems), name: fields.text("name")?, about: about(&fields) })
+}
+
+fn feature_view(node: &Node, problems: &mut Problems<'_>) -> Option<DraftView> {
+    let fields = Fields::read(node, &keys::FEATURE_VIEW, problems)?;
+    let schema = schema(&fields, problems);
+    let name = fields.text("name")?;
+    if name.contains("__") {
+        let message = format!("the feature view `{name}` has `__` in its name, which separates view and feature in long names");
+        problems.add(fields.place_of("name"), message);
+    }
+    let ttl = fields.span("ttl").unwrap_or(Span::ZERO);
+    let view = FeatureView {
+        name,
+        entities: fields.list("entities").iter().filter_map(text_of).collect(),
+        source: fields.text("source")?,
+        ttl,
+        schema,
+        online: fields.flag("online").unwrap_or(true),
+        available_after: fields.span("available_after").unwrap_or(Span::ZERO),
+        availability: match fields.text("available").as_deref() {
+            Some("created") => Availability::Created,
+            _ => Availability::Event,
+        },
+        audience: match fields.text("audience").as_deref() {
+            Some("public") => Audience::Public,
+            _ => Audience::Server,
+        },
+        group: fields.text("group"),
+        retain: fields.span("retain").unwrap_or_else(|| Span::from_nanos(ttl.nanos().saturating_mul(2))),
+        lateness: fields.span("lateness").unwrap_or(Span::ZERO),
+        about: about(&fields),
+    };
+    if view.retain < view.ttl && view.retain != Span::ZERO {
+        let message = format!("retain ({}) is less than ttl ({}): rows would go that still count", view.retain, view.ttl);
+        problems.add(fields.place_of("retain"), message);
+    }
+    Some(DraftView {
+        view,
+        entity_places: fields.list("entities").iter().map(|node| node.place).collect(),
+        source_place: fields.place_of("source"),
+    })
+}
+
+fn feature_service(node: &Node, problems: &mut Problems<'_>) -> Option<DraftService> {
+    let fields = Fields::read(node, &keys::FEATURE_SERVICE, problems)?;
+    let mut projections: Vec<Projection> = Vec::new();
+    let mut places: Vec<(Place, Vec<Place>)> = Vec::new();
+    for node in fields.list("features") {
+        let (projection, feature_places) = match &node.value {
+            Value::Text(text) => {
+                let (view, feature) = match text.split_once(':') {
+                    Some((view, feature)) => (view, Some(feature.to_owned())),
+                    None => (text.as_str(), None),
+                };
+                // Features of one view that stand side by side are one selection.
+                if let (Some(feature), Some(last), Some((_, last_places))) = (&feature, projections.last_mut(), places.last_mut())
+                    && last.view == view
+                    && last.alias.is_none()
+                    && !last.features.is_empty()
+                    && last.join_key_map.is_empty()
+                {
+                    last.features.push(feature.clone());
+                    last_places.push(node.place);
+                    continue;
+                }
+                let features: Vec<String> = feature.into_iter().collect();
+                let count = features.len();
+                let projection = Projection { view: view.to_owned(), alias: None, join_key_map: BTreeMap::new(), features };
+                (projection, vec![node.place; count])
+            }
+            _ => {
+                let Some(projection) = Fields::read(node, &keys::PROJECTION, problems) else { continue };
+                let Some(view) = projection.text("view") else { continue };
+                let features = projection.list("features");
+                let feature_places = features.iter().map(|node| node.place).collect();
+                let projection = Projection {
+                    view,
+                    alias: projection.text("alias"),
+                    join_key_map: projection.text_map("join_key_map"),
+                    features: features.iter().filter_map(text_of).collect(),
+                };
+                (projection, feature_places)
+            }
+        };
+        projections.push(projection);
+        places.push((node.place, feature_places));
+    }
+    let request_sources = fields.list("request_sources");
+    Some(DraftService {
+        service: FeatureService {
+            name: fields.text("name")?,
+            projections,
+            request_sources: request_sources.iter().filter_map(text_of).collect(),
+            about: about(&fields),
+        },
+        places,
+        request_source_places: request_sources.iter().map(|node| node.place).collect(),
+    })
+}
+
+fn check_view(draft: &DraftView, place: Place, definitions: &Definitions, problems: &mut Problems<'_>) {
+    let view = &draft.view;
+    let mut join_keys: Vec<&str> = Vec::new();
+    for (name, place) in view.entities.iter().zip(&draft.entity_places) {
+        let Some(entity) = definitions.entity(name) else {
+            let instead = instead(name, definitions.entities.iter().map(|entity| entity.name.as_str()));
+            problems.add(*place, format!("no entity is called `{name}`{instead}"));
+            continue;
+        };
+        if join_keys.contains(&entity.join_key.as_str()) {
+            problems.add(*place, format!("the join key `{}` is there twice", entity.join_key));
+        }
+        join_keys.push(&entity.join_key);
+    }
+    if join_keys.len() > KEY_COLUMNS_MAX {
+        problems.add(
+            place,
+            format!("a feature view has at most {KEY_COLUMNS_MAX} entities, `{}` has {}", view.name, join_keys.len()),
+        );
+    }
+    let Some(source) = definitions.source(&view.source) else {
+        let instead = instead(&view.source, definitions.sources.iter().map(|source| source.name.as_str()));
+        problems.add(draft.source_place, format!("no source is called `{}`{instead}", view.source));
+        return;
+    };
+    if view.availability == Availability::Created && source.created_timestamp_column.is_none() {
+        let message =
+            format!("`available: created` needs created times, but the source `{}` has no created_timestamp_column", source.name);
+        problems.add(place, message);
+    }
+    for feature in &view.schema {
+        let column = source.column_of(&feature.name);
+        if join_keys.contains(&feature.name.as_str()) {
+            problems.add(place, format!("the feature `{}` of `{}` is a join key already; leave it out", feature.name, view.name));
+        } else if column == source.timestamp_field {
+            let message = format!(
+                "the feature `{}` of `{}` is the source's event time already, which every response carries; leave it out",
+                feature.name, view.name
+            );
+            problems.add(place, message);
+        }
+    }
+}
+
+fn check_service(draft: &mut DraftService, place: Place, definitions: &Definitions, problems: &mut Problems<'_>) {
+    let service = &mut draft.service;
+    if service.projections.is_empty() {
+        problems.add(place, format!("the feature service `{}` selects nothing", service.name));
+    }
+    let mut names: Vec<String> = Vec::new();
+    for (projection, (place, feature_places)) in service.projections.iter_mut().zip(&draft.places) {
+        let Some(view) = definitions.feature_view(&projection.view) else {
+            let instead = instead(&projection.view, definitions.feature_views.iter().map(|view| view.name.as_str()));
+            problems.add(*place, format!("no feature view is called `{}`{instead}", projection.view));
+            continue;
+        };
+        for (feature, place) in projection.features.iter().zip(feature_places) {
+            // A view without a schema gets it when it is applied.
+            if !view.schema.is_empty() && !view.schema.iter().any(|known| known.name == *feature) {
+                let instead = instead(feature, view.schema.iter().map(|known| known.name.as_str()));
+                problems.add(*place, format!("the feature view `{}` has no feature `{feature}`{instead}", view.name));
+            }
+        }
+        let mut seen: Vec<&String> = Vec::new();
+        for (feature, place) in projection.features.iter().zip(feature_places) {
+            if seen.contains(&feature) {
+                problems.add(*place, format!("the feature `{feature}` is there twice"));
+            }
+            seen.push(feature);
+        }
+        let join_keys: Vec<&str> = definitions.entities_of(view).map(|entity| entity.join_key.as_str()).collect();
+        for join_key in projection.join_key_map.keys() {
+            if !join_keys.contains(&join_key.as_str()) {
+                let instead = instead(join_key, join_keys.iter().copied());
+                problems.add(*place, format!("join_key_map: `{join_key}` is no join key of `{}`{instead}", view.name));
+            }
+        }
+        let name = projection.name_to_use();
+        if names.iter().any(|known| known == name) {
+            let message = format!("`{name}` is selected twice; name its features together, or give one an alias");
+            problems.add(*place, message);
+        }
+        names.push(name.to_owned());
+    }
+    for (name, place) in service.request_sources.iter().zip(&draft.request_source_places) {
+        if !definitions.request_sources.iter().any(|source| source.name == *name) {
+            let instead = instead(name, definitions.request_sources.iter().map(|source| source.name.as_str()));
+            problems.add(*place, format!("no request source is called `{name}`{instead}"));
+        }
+    }
+}
+
+/// An I/O error without the number that the standard library puts behind.
+pub(crate) fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+}
