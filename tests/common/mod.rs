@@ -1,0 +1,167 @@
+//! What the tests of the whole share: repositories in temporary folders, and the `mezze` command run on them.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A repository in a temporary folder.
+pub(crate) struct Repo {
+    folder: tempfile::TempDir,
+}
+
+/// How a run of the command ended.
+pub(crate) struct Run {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Repo {
+    /// A repository of these definitions, without data.
+    pub(crate) fn new(definitions: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let repo = Self { folder };
+        repo.write(
+            "feature_store.yaml",
+            "project: test\nregistry: data/registry\nonline_store: { type: directory, path: data/replica }\n\
+             replicas:\n  copy: { type: directory, path: data/copy }\n",
+        );
+        repo.write("features/all.yaml", definitions);
+        repo
+    }
+
+    /// A repository with views of one, two and no keys, in JSON and CSV, with nulls, old rows and nested values.
+    pub(crate) fn every_type() -> Self {
+        let repo = Self::new(DEFINITIONS);
+        let mut users = String::new();
+        for user in 1..=12 {
+            // User 5's row is far older than the view's ttl.
+            let time = if user == 5 { "2021-01-01T00:00:00Z".to_owned() } else { format!("2026-01-{user:02}T12:00:00.5Z") };
+            let null = |value: String, at: i64| if user % at == 0 { "null".to_owned() } else { value };
+            users += &format!(
+                "{{\"user_id\": {user}, \"ts\": \"{time}\", \"age\": {}, \"name\": {}, \"score\": {}, \"ratio\": {}, \
+                 \"active\": {}, \"seen\": {}, \"tags\": {}}}\n",
+                null((20 + user).to_string(), 4),
+                null(format!("\"user \\\"{user}\\\" ü\""), 6),
+                null(format!("{}.25", user * 1_000_003), 5),
+                null(format!("0.{user}"), 7),
+                null((user % 2 == 0).to_string(), 3),
+                null(format!("\"2025-12-{user:02}T00:00:00Z\""), 8),
+                null(format!("[\"t{user}\", null, \"\"]"), 9),
+            );
+        }
+        repo.write("data/users/1.json", &users);
+        repo.write("data/pairs.csv", "user_id,item,ts,clicks\n1,a,2026-01-01T00:00:00Z,5\n2,b,2026-01-02T00:00:00Z,\n3,ü,2026-01-03T00:00:00Z,7\n");
+        repo.write("data/today.csv", "ts,rate\n2026-01-01T00:00:00Z,1.5\n2026-01-02T00:00:00Z,2.5\n");
+        repo
+    }
+
+    /// A path in the repository.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file of the repository.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("it is in the repository")).expect("the folder can be made");
+        fs::write(path, text).expect("the file can be written");
+    }
+
+    /// Runs the command, which must succeed; returns its standard output.
+    pub(crate) fn run(&self, arguments: &[&str]) -> String {
+        let run = self.try_run(arguments);
+        assert_eq!(run.code, Some(0), "mezze {arguments:?}: {}{}", run.stdout, run.stderr);
+        run.stdout
+    }
+
+    /// Runs the command.
+    pub(crate) fn try_run(&self, arguments: &[&str]) -> Run {
+        let output = self.command(arguments).output().expect("the command can be run");
+        Run {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).expect("output is text"),
+            stderr: String::from_utf8(output.stderr).expect("errors are text"),
+        }
+    }
+
+    /// The command, ready to be run in the repository.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = mezze();
+        command.current_dir(self.folder.path()).args(arguments).stdin(Stdio::null());
+        command
+    }
+}
+
+/// The command without arguments.
+pub(crate) fn mezze() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mezze"));
+    // Neither a user's colours nor their repository count.
+    command.env("NO_COLOR", "1").env_remove("MEZZE_REPO");
+    command
+}
+
+/// Posts a request for features and returns status and body.
+pub(crate) fn post(address: SocketAddr, body: &str) -> (u16, Vec<u8>) {
+    let mut stream = TcpStream::connect(address).expect("the server listens");
+    let head = format!(
+        "POST /get-online-features HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).expect("the server reads");
+    let mut reply = Vec::new();
+    stream.read_to_end(&mut reply).expect("the server answers");
+    let head_end = reply.windows(4).position(|window| window == b"\r\n\r\n").expect("the response has a head");
+    let status = std::str::from_utf8(&reply[9..12]).expect("a status is text").parse().expect("a status is a number");
+    (status, reply[head_end + 4..].to_vec())
+}
+
+/// All files below a folder with their content, in order of name.
+pub(crate) fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("the folder is there") {
+            let path = entry.expect("it can be read").path();
+            if path.is_dir() { folders.push(path) } else { found.push((path.clone(), fs::read(path).expect("it can be read"))) }
+        }
+    }
+    found.sort();
+    found
+}
+
+const DEFINITIONS: &str = "\
+entities:
+  - { name: user, join_keys: [user_id], value_type: int64 }
+  - { name: item, join_keys: [item], value_type: string }
+sources:
+  - { name: users, path: data/users, timestamp_field: ts, format: json }
+  - { name: pair_rows, path: data/pairs.csv, timestamp_field: ts }
+  - { name: today_rows, path: data/today.csv, timestamp_field: ts }
+request_sources:
+  - { name: order, schema: [{ name: amount, dtype: float64 }] }
+feature_views:
+  - name: profile
+    entities: [user]
+    source: users
+    ttl: 1500d
+    schema:
+      - { name: age, dtype: int32 }
+      - { name: name, dtype: string }
+      - { name: score, dtype: float64 }
+      - { name: ratio, dtype: float32 }
+      - { name: active, dtype: bool }
+      - { name: seen, dtype: unix_timestamp }
+      - { name: tags, dtype: list<string> }
+  - { name: pairs, entities: [user, item], source: pair_rows, ttl: 3650d, schema: [{ name: clicks, dtype: int64 }] }
+  - { name: today, entities: [], source: today_rows, schema: [{ name: rate, dtype: float64 }] }
+feature_services:
+  - { name: everything, features: [profile, today], request_sources: [order] }
+  - name: friends
+    features:
+      - profile:age
+      - { view: profile, features: [age, name], alias: friend, join_key_map: { user_id: friend } }
+";
