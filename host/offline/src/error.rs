@@ -73,6 +73,16 @@ pub enum OfflineError {
         /// What is wrong.
         reason: String,
     },
+    /// A column that a file of its format cannot have.
+    #[error("{file}: column {column}: {reason}")]
+    FileColumn {
+        /// The file.
+        file: String,
+        /// The column.
+        column: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A line that cannot be read.
     #[error("{file}:{line}: {reason}")]
     BadLine {
