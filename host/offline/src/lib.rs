@@ -1,8 +1,12 @@
 //! Sources, the point-in-time join and data sets.
 #![forbid(unsafe_code)]
 
+mod entity_rows;
+pub use entity_rows::{EVENT_TIMESTAMP, EntityRows};
 mod error;
 pub use error::{OfflineError, Result};
+mod features;
+pub use features::{FeatureSelection, RequestColumn, SelectedFeature, SelectedFeatures, SelectedView, select_features};
 mod inspect;
 pub use inspect::{arrow_type, source_schema, value_type};
 mod pit;
@@ -12,3 +16,4 @@ mod source;
 pub use source::{FileDigest, SourceFile, SourceFiles, format_of, resolve};
 mod spill;
 pub use spill::{Spill, spill};
+mod table;
