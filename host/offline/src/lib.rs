@@ -7,10 +7,17 @@ mod error;
 pub use error::{OfflineError, Result};
 mod features;
 pub use features::{FeatureSelection, RequestColumn, SelectedFeature, SelectedFeatures, SelectedView, select_features};
+mod historical;
+pub use historical::{
+    EntitySource, HistoricalRequest, Progress, ProgressCallback, Summary, ViewSummary, get_historical_features,
+};
 mod inspect;
 pub use inspect::{arrow_type, source_schema, value_type};
 mod pit;
 pub use pit::{PitExec, PitFeature, PitFile, PitKey, PitOptions, PitView};
+mod output;
+mod prepare;
+pub use prepare::{PreparedView, pit_view, prepare_view};
 mod read;
 mod source;
 pub use source::{FileDigest, SourceFile, SourceFiles, format_of, resolve};
