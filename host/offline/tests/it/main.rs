@@ -1,0 +1,9 @@
+//! Sources, entity rows and data sets, from files.
+
+mod common;
+mod entity_rows;
+mod features;
+mod formats;
+mod historical;
+mod prepare;
+mod source;
