@@ -29,7 +29,7 @@ const SAMPLE_BYTES: u64 = 4 << 20;
 /// How many files are looked at together.
 const CONCURRENT: usize = 16;
 /// What an Arrow IPC file begins with; a stream does not.
-pub(crate) const ARROW_FILE_MAGIC: &[u8] = b"ARROW1\0\0";
+pub(crate) const ARROW_FILE_MAGIC: &[u8] = b"ARROW1";
 
 /// The Arrow type that columns of a value type have: instants in nanoseconds, UUIDs, decimals and JSON as text.
 pub fn arrow_type(value_type: &ValueType) -> DataType {
@@ -275,8 +275,11 @@ async fn samples(files: &SourceFiles) -> Result<Vec<Sample>> {
 
 /// The schema that an Arrow file or stream begins with.
 fn arrow_schema(file: &str, bytes: &[u8]) -> Result<SchemaRef> {
-    // A file is its magic, then a stream, then its footer.
-    let stream = bytes.strip_prefix(ARROW_FILE_MAGIC).unwrap_or(bytes);
+    // A file is its magic, zeros up to its alignment, then a stream, then its footer.
+    let stream = match bytes.strip_prefix(ARROW_FILE_MAGIC) {
+        Some(rest) => rest.get(rest.iter().take_while(|byte| **byte == 0).count()..).unwrap_or_default(),
+        None => bytes,
+    };
     let reader = StreamReader::try_new(Cursor::new(stream), None).map_err(|error| not_arrow(file, &error))?;
     Ok(reader.schema())
 }
