@@ -134,7 +134,7 @@ async fn file_rows(base: &Path, path: &str, declared: &BTreeMap<String, DataType
 
 fn bad_query(error: DataFusionError) -> OfflineError {
     match OfflineError::from_engine(error) {
-        OfflineError::Engine(error) => OfflineError::Sql { reason: error.strip_backtrace() },
+        OfflineError::Engine(error) => OfflineError::Sql { reason: error.strip_backtrace().replace('\n', " ") },
         own => own,
     }
 }

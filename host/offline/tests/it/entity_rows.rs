@@ -157,8 +157,32 @@ async fn what_is_wrong_with_a_query_is_said() {
     expect!["entity rows by SQL: there is no table labels; name a file in quotes: FROM 'labels.parquet'"]
         .assert_eq(&fails("SELECT * FROM labels").await);
     expect!["entity rows by SQL: only a SELECT is possible"].assert_eq(&fails("DROP TABLE x").await);
-    expect![""].assert_eq(&fails("SELECT nope FROM 'a.csv'").await);
-    expect![""].assert_eq(&fails("SELEC 1").await);
+    expect![[r#"entity rows by SQL: Schema error: No field named nope. Valid fields are "a.csv".id, "a.csv".event_timestamp."#]]
+        .assert_eq(&fails("SELECT nope FROM 'a.csv'").await);
+    expect![[r#"entity rows by SQL: SQL error: ParserError("Expected: an SQL statement, found: SELEC at Line: 1, Column: 1")"#]]
+        .assert_eq(&fails("SELEC 1").await);
     let missing = fails("SELECT * FROM 'none.csv'").await.replace(&folder.path().display().to_string(), "REPO");
     expect!["none.csv: there is no such file or folder in REPO"].assert_eq(&missing);
+}
+
+#[tokio::test]
+async fn partition_folders_are_columns_of_entity_rows() {
+    let folder = folder();
+    write(&folder, "l/day=1/a.csv", "id,event_timestamp\n1,2026-11-23T12:00:00Z\n");
+    write(&folder, "l/day=2/a.csv", "id,event_timestamp\n2,2026-11-23T12:00:00Z\n");
+    expect![[r#"
+        +----+----------------------+-----+
+        | id | event_timestamp      | day |
+        +----+----------------------+-----+
+        | 1  | 2026-11-23T12:00:00Z | 1   |
+        | 2  | 2026-11-23T12:00:00Z | 2   |
+        +----+----------------------+-----+"#]]
+    .assert_eq(&show(&rows(from_file(&folder, "l").await.unwrap().plan).await));
+    expect![[r#"
+        +-----+----------------------+
+        | day | event_timestamp      |
+        +-----+----------------------+
+        | 2   | 2026-11-23T12:00:00Z |
+        +-----+----------------------+"#]]
+    .assert_eq(&show(&rows(from_sql(&folder, "SELECT day, event_timestamp FROM 'l/' WHERE day > 1").await.unwrap().plan).await));
 }

@@ -40,7 +40,11 @@ async fn every_format_of_entity_rows_and_of_sources_gives_the_same_data_set() {
     let expected = read_parquet(&run(&folder, request(labels(), &["driver_stats:trips"])).await.unwrap().output);
     let labels = batch([("driver_id", ints([Some(2), Some(1), Some(3)])), ("event_timestamp", times([NOON; 3]))]);
     write_arrow_stream(&folder, "labels.arrows", &labels);
-    write(&folder, "labels.csv", "driver_id,event_timestamp\n2,2026-11-23T12:00:00Z\n1,2026-11-23 12:00:00\n3,2026-11-23T14:00:00+02:00\n");
+    write(
+        &folder,
+        "labels.csv",
+        "driver_id,event_timestamp\n2,2026-11-23T12:00:00Z\n1,2026-11-23 12:00:00\n3,2026-11-23T14:00:00+02:00\n",
+    );
     for file in ["labels.arrows", "labels.csv"] {
         let found = run(&folder, request(EntitySource::File(file.into()), &["driver_stats:trips"])).await.unwrap();
         let found = read_parquet(&found.output);
@@ -78,12 +82,11 @@ async fn columns_get_the_types_that_are_declared() {
     let folder = repo();
     let at = Arc::new(TimestampSecondArray::from(vec![(NOON - HOUR) / 1_000_000]));
     let trips = Arc::new(Int8Array::from(vec![5]));
-    write_parquet(&folder, "stats.parquet", &batch([
-        ("driver_id", ints([Some(1)])),
-        ("event_timestamp", at),
-        ("rate", floats([Some(0.5)])),
-        ("trips", trips),
-    ]));
+    write_parquet(
+        &folder,
+        "stats.parquet",
+        &batch([("driver_id", ints([Some(1)])), ("event_timestamp", at), ("rate", floats([Some(0.5)])), ("trips", trips)]),
+    );
     let summary = run(&folder, request(labels(), &["driver_stats:trips"])).await.unwrap();
     let found = read_parquet(&summary.output);
     assert_eq!(*found.schema().field(2).data_type(), arrow::datatypes::DataType::Int64);
@@ -103,11 +106,15 @@ async fn dictionaries_of_keys_and_features_are_read() {
     let folder = repo();
     let mut city = StringDictionaryBuilder::<Int32Type>::new();
     city.append_value("Tyre");
-    write_parquet(&folder, "customers.parquet", &batch([
-        ("customer_id", Arc::new(StringArray::from(vec!["a"]))),
-        ("event_timestamp", times([NOON])),
-        ("city", Arc::new(city.finish())),
-    ]));
+    write_parquet(
+        &folder,
+        "customers.parquet",
+        &batch([
+            ("customer_id", Arc::new(StringArray::from(vec!["a"]))),
+            ("event_timestamp", times([NOON])),
+            ("city", Arc::new(city.finish())),
+        ]),
+    );
     let sql = EntitySource::Sql("SELECT 'a' AS customer_id, event_timestamp FROM 'labels.parquet' LIMIT 1".into());
     let summary = run(&folder, request(sql, &["customer_profile:city"])).await.unwrap();
     expect![[r#"
@@ -122,7 +129,11 @@ async fn dictionaries_of_keys_and_features_are_read() {
 #[tokio::test]
 async fn one_view_may_be_joined_by_two_columns() {
     let folder = repo();
-    write(&folder, "pairs.csv", "event_timestamp,first_driver,second_driver\n2026-11-23T11:00:00Z,1,2\n2026-11-23T10:30:00Z,2,1\n");
+    write(
+        &folder,
+        "pairs.csv",
+        "event_timestamp,first_driver,second_driver\n2026-11-23T11:00:00Z,1,2\n2026-11-23T10:30:00Z,2,1\n",
+    );
     let request = HistoricalRequest {
         selection: FeatureSelection::Service("pair".into()),
         full_feature_names: true,
@@ -172,6 +183,26 @@ async fn a_row_that_cannot_be_read_leaves_the_old_output_alone() {
     expect![[r#"labels.csv:3: column event_timestamp: "yesterday" is not a timestamp such as 2026-11-23T05:00:00Z between the years 1678 and 2262"#]]
         .assert_eq(&error.to_string());
     assert_eq!(std::fs::read_to_string(folder.path().join("out.parquet")).unwrap(), "old");
+}
+
+#[tokio::test]
+async fn partition_folders_may_be_keys_and_features() {
+    let folder = repo();
+    std::fs::remove_file(folder.path().join("stats.parquet")).unwrap();
+    let part =
+        |trips| batch([("event_timestamp", times([NOON - HOUR])), ("rate", floats([Some(0.5)])), ("trips", ints([Some(trips)]))]);
+    write_parquet(&folder, "stats.parquet/driver_id=1/x.parquet", &part(1));
+    write_parquet(&folder, "stats.parquet/driver_id=2/x.parquet", &part(2));
+    let summary = run(&folder, request(labels(), &["driver_stats:trips"])).await.unwrap();
+    expect![[r#"
+        +-----------+----------------------+-------+
+        | driver_id | event_timestamp      | trips |
+        +-----------+----------------------+-------+
+        | 2         | 2026-11-23T12:00:00Z | 2     |
+        | 1         | 2026-11-23T12:00:00Z | 1     |
+        | 3         | 2026-11-23T12:00:00Z |       |
+        +-----------+----------------------+-------+"#]]
+    .assert_eq(&show(&read_parquet(&summary.output)));
 }
 
 #[tokio::test]
