@@ -381,7 +381,9 @@ fn read_json(file: File, name: &str, schema: &SchemaRef, sink: Sink<'_>) -> Resu
                 _ => Ok(Arc::clone(column)),
             });
             let found = batch(schema, columns.collect::<Result<_>>()?, lines.len())?;
-            (text.clear(), ends.clear(), lines.clear());
+            text.clear();
+            ends.clear();
+            lines.clear();
             if !sink(found)? {
                 return Ok(());
             }
