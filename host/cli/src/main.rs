@@ -2,8 +2,10 @@
 
 mod args;
 mod commands;
+mod context;
 mod failure;
 mod output;
+mod progress;
 mod sample;
 
 use std::io::{self, IsTerminal, Write};
@@ -12,6 +14,7 @@ use std::process::ExitCode;
 use clap::{ColorChoice, CommandFactory, FromArgMatches};
 
 use crate::args::{Cli, Command};
+use crate::commands::objects::Kind;
 use crate::failure::{Exit, Outcome};
 use crate::output::{Color, Output, Paint, paint_if};
 
@@ -49,6 +52,29 @@ fn run(cli: Cli) -> Outcome {
     let output = Output::new(global.output, global.color, global.quiet);
     match cli.command {
         Command::Init(args) => commands::init::run(&args, &global, output),
+        Command::Plan(args) => commands::definitions::plan(&args, &global, output),
+        Command::Apply(args) => commands::definitions::apply(&args, &global, output),
+        Command::GetHistoricalFeatures(args) => commands::historical::run(&args, &global, output),
+        Command::Materialize(args) => commands::materialize::window(&args, &global, output),
+        Command::MaterializeIncremental(args) => commands::materialize::incremental(&args, &global, output),
+        Command::GetOnlineFeatures(args) => commands::online::run(&args, &global, output),
+        Command::Serve(args) => commands::serve::run(&args, &global, output),
+        Command::Publish(args) => commands::snapshots::publish(&args, &global, output),
+        Command::Status(_) => commands::snapshots::status(&global, output),
+        Command::Rollback(args) => commands::snapshots::rollback(&args, &global, output),
+        Command::Prune(args) => commands::snapshots::prune(&args, &global, output),
+        Command::Forget(args) => commands::materialize::forget(&args, &global, output),
+        Command::Entities(args) => commands::objects::run(Kind::Entity, &args, &global, output),
+        Command::DataSources(args) => commands::objects::run(Kind::Source, &args, &global, output),
+        Command::FeatureViews(args) => commands::objects::run(Kind::FeatureView, &args, &global, output),
+        Command::FeatureServices(args) => commands::objects::run(Kind::FeatureService, &args, &global, output),
+        Command::Features(args) => commands::objects::run(Kind::Feature, &args, &global, output),
+        Command::RequestSources(args) => commands::objects::run(Kind::RequestSource, &args, &global, output),
+        Command::Schema(args) => commands::definitions::schema(&args, output),
+        Command::RegistryDump(_) => commands::definitions::registry_dump(&global, output),
+        Command::Teardown(args) => commands::definitions::teardown(&args, &global, output),
+        Command::Completions(args) => commands::shell::completions(&args, output),
+        Command::Demo(args) => commands::demo::run(&args, &global, output),
     }
 }
 

@@ -20,14 +20,14 @@ impl<'a> Fields<'a> {
     /// Checks a value against what the object may have. `None` where it is no map.
     pub(crate) fn read(node: &'a Node, object: &Object, problems: &mut Problems<'_>) -> Option<Self> {
         let Value::Map(map) = &node.value else {
-            problems.add(node.place, format!("a {} is a map of keys, found {}", object.noun, node.noun()));
+            problems.add(node.place, format!("{} is a map of keys, found {}", article(object.noun), node.noun()));
             return None;
         };
         let mut entries: BTreeMap<&str, &Node> = BTreeMap::new();
         for (key, value) in map {
             let Some(known) = object.keys.iter().find(|known| known.name == key.name) else {
                 let instead = instead(&key.name, object.keys.iter().map(|known| known.name));
-                problems.add(key.place, format!("a {} has no key `{}`{instead}", object.noun, key.name));
+                problems.add(key.place, format!("{} has no key `{}`{instead}", article(object.noun), key.name));
                 continue;
             };
             if entries.contains_key(key.name.as_str()) {
@@ -42,7 +42,7 @@ impl<'a> Fields<'a> {
         for key in object.keys.iter().filter(|key| key.required) {
             let given = map.iter().any(|(given, value)| given.name == key.name && !matches!(value.value, Value::Null));
             if !given {
-                problems.add(node.place, format!("a {} needs the key `{}`: {}", object.noun, key.name, lower(key.about)));
+                problems.add(node.place, format!("{} needs the key `{}`: {}", article(object.noun), key.name, lower(key.about)));
             }
         }
         Some(Self { place: node.place, entries })
@@ -116,7 +116,7 @@ fn span_of(node: &Node) -> Option<Span> {
 /// Checks the form of a key's value. What objects hold is checked when they are read.
 fn fits(node: &Node, key: &str, form: &Form, problems: &mut Problems<'_>) -> bool {
     let mut expected = |what: &str| {
-        problems.add(node.place, format!("`{key}` is {what}, found {}", node.noun()));
+        problems.add(node.place, format!("`{key}` must be {what}, found {}", node.noun()));
         false
     };
     match (form, &node.value) {
@@ -171,8 +171,16 @@ fn is_name(text: &str) -> bool {
         && letters.all(|letter| letter.is_alphanumeric() || matches!(letter, '_' | '-' | '.'))
 }
 
+/// A noun with its article.
+fn article(noun: &str) -> String {
+    let article = if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {noun}")
+}
+
 /// A sentence as a part of another.
 fn lower(sentence: &str) -> String {
     let mut letters = sentence.trim_end_matches('.').chars();
-    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+    let sentence = letters.next().map(|first| first.to_lowercase().chain(letters).collect::<String>());
+    // Only the first sentence: what it is.
+    sentence.and_then(|text| text.split(". ").next().map(str::to_owned)).unwrap_or_default()
 }

@@ -106,7 +106,14 @@ fn read(path: &Path, name: &str, variable: &dyn Fn(&str) -> Option<String>, foun
             let place = error.location().map_or(Place::default(), |at| Place { line: at.line(), column: at.column() });
             let message = error.without_snippet().to_string();
             let message = message.lines().next().unwrap_or_default();
-            problems.add(place, format!("not well-formed YAML: {message}"));
+            let twice = message.strip_prefix("duplicate mapping key: ").and_then(|rest| rest.split(',').next());
+            problems.add(
+                place,
+                match twice {
+                    Some(key) => format!("the key `{key}` is there twice"),
+                    None => format!("not well-formed YAML: {message}"),
+                },
+            );
             return None;
         }
     };

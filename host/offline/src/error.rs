@@ -243,6 +243,11 @@ pub enum OfflineError {
 }
 
 impl OfflineError {
+    /// Whether files, definitions or the request are at fault, and not the machine.
+    pub const fn is_input(&self) -> bool {
+        !matches!(self, Self::Read { .. } | Self::Store { .. } | Self::Write { .. } | Self::Arrow(_) | Self::Task(_))
+    }
+
     /// The error of this crate that a plan of the engine passed on, or the engine's own.
     pub(crate) fn from_engine(error: DataFusionError) -> Self {
         match error {

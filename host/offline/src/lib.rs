@@ -1,6 +1,8 @@
 //! Sources, the point-in-time join and data sets.
 #![forbid(unsafe_code)]
 
+mod columns;
+pub use columns::source_columns;
 mod entity_rows;
 pub use entity_rows::{EVENT_TIMESTAMP, EntityRows};
 mod error;

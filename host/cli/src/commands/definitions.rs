@@ -57,7 +57,7 @@ async fn checked(context: &Context, args: &PlanArgs) -> Outcome<(Option<Version>
     let mut schemas = BTreeMap::new();
     if !args.skip_source_validation {
         for source in &definitions.sources {
-            let columns = mezze_offline::source_columns(&context.repo, source).await?;
+            let columns = mezze_offline::source_columns(&context.repo, &definitions, source).await?;
             schemas.insert(source.name.clone(), columns);
         }
     }
@@ -91,7 +91,7 @@ pub(crate) fn registry_dump(global: &Global, output: Output) -> Outcome {
             "applied_at": show_instant(version.applied_at),
             "applied_by": version.applied_by,
             "digest": version.digest_hex(),
-            "definitions": version.definitions_json(),
+            "definitions": mezze_model::to_json(&version.definitions),
         })))
     })
 }
@@ -118,6 +118,14 @@ pub(crate) fn teardown(args: &TeardownArgs, global: &Global, output: Output) -> 
             || format!("removed {versions} versions of the registry and {objects} objects of snapshots\n"),
         )
     })
+}
+
+impl From<mezze_model::LoadError> for Failure {
+    fn from(error: mezze_model::LoadError) -> Self {
+        let count = error.problems.len();
+        let noun = if count == 1 { "problem" } else { "problems" };
+        Self::input(format!("{count} {noun} in the definitions:\n  {}", error.to_string().replace('\n', "\n  ")))
+    }
 }
 
 impl From<mezze_model::RegistryError> for Failure {
