@@ -26,13 +26,13 @@ pub(crate) enum Form {
     /// `true` or `false`.
     Flag,
     /// A list of these.
-    List(&'static Form),
+    List(&'static Self),
     /// A name: letters, digits, `_`, `-` and `.`.
     Name,
     /// A map with these keys.
     Object(&'static Object),
     /// A map from names to these.
-    Map(&'static Form),
+    Map(&'static Self),
     /// `view`, `view:feature`, or an object.
     Selector(&'static Object),
     /// A length of time: `1d`, `90m`.
