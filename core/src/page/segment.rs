@@ -115,7 +115,7 @@ impl SegmentIndex {
     /// # Errors
     /// [`FormatError`] where they are not the footer of a segment's file.
     pub fn tail_bytes(footer: &[u8]) -> Result<u64, FormatError> {
-        let footer: &[u8; SEGMENT_FOOTER_BYTES] = footer.last_chunk().ok_or(corrupt("footer", footer.len()))?;
+        let footer: &[u8; SEGMENT_FOOTER_BYTES] = footer.last_chunk().ok_or_else(|| corrupt("footer", footer.len()))?;
         if array(footer, PREAMBLE_AT) != Some(SEGMENT_MAGIC) {
             return Err(corrupt("magic", PREAMBLE_AT));
         }
@@ -138,7 +138,7 @@ impl SegmentIndex {
         if Self::tail_bytes(tail)? != tail.len() as u64 {
             return Err(corrupt("index", 0));
         }
-        let (index, footer) = tail.split_last_chunk::<SEGMENT_FOOTER_BYTES>().ok_or(corrupt("footer", tail.len()))?;
+        let (index, footer) = tail.split_last_chunk::<SEGMENT_FOOTER_BYTES>().ok_or_else(|| corrupt("footer", tail.len()))?;
         let seed = array(footer, PREAMBLE_AT).map_or(0, u64::from_le_bytes);
         let hashed = tail.get(..index.len() + CHECKSUM_AT).unwrap_or_default();
         if array(footer, CHECKSUM_AT).map(u64::from_le_bytes) != Some(xxh3_64_with_seed(hashed, seed)) {

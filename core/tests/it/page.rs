@@ -128,7 +128,10 @@ fn a_double() -> impl Strategy<Value = f64> {
     ]
 }
 
-fn a_row() -> impl Strategy<Value = (i64, Option<i64>, Option<i64>, Option<f32>, Option<f64>, Option<String>)> {
+/// Key, event time, and a value of each kind.
+type Row = (i64, Option<i64>, Option<i64>, Option<f32>, Option<f64>, Option<String>);
+
+fn a_row() -> impl Strategy<Value = Row> {
     let a_float = prop_oneof![any::<f32>().prop_map(canonical_f32), (-50..50_i8).prop_map(|n| f32::from(n) / 4.0), Just(0.1_f32)];
     let a_text = prop_oneof!["[a-c]{0,2}", "[a-c]{2}", "\\PC{0,20}"];
     (
@@ -141,7 +144,7 @@ fn a_row() -> impl Strategy<Value = (i64, Option<i64>, Option<i64>, Option<f32>,
     )
 }
 
-fn rows_of(rows: Vec<(i64, Option<i64>, Option<i64>, Option<f32>, Option<f64>, Option<String>)>) -> Rows {
+fn rows_of(rows: Vec<Row>) -> Rows {
     let mut made = Rows::default();
     for (key, time, int, float, double, text) in rows {
         made.keys.push(key);

@@ -103,7 +103,7 @@ fn read(path: &Path, name: &str, variable: &dyn Fn(&str) -> Option<String>, foun
         // Nothing but comments.
         Err(_) if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) => return None,
         Err(error) => {
-            let place = error.location().map_or(Place::default(), |at| Place { line: at.line(), column: at.column() });
+            let place = error.location().map_or_else(Place::default, |at| Place { line: at.line(), column: at.column() });
             let message = error.without_snippet().to_string();
             let message = message.lines().next().unwrap_or_default();
             let twice = message.strip_prefix("duplicate mapping key: ").and_then(|rest| rest.split(',').next());
