@@ -176,6 +176,9 @@ pub(crate) struct MaterializeArgs {
     /// Threads; all cores if not given
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<std::num::NonZeroUsize>,
+    /// Write every table anew, without a delta
+    #[arg(long)]
+    pub(crate) compact: bool,
 }
 
 /// Fold new and changed source files into a snapshot
@@ -194,6 +197,9 @@ pub(crate) struct IncrementalArgs {
     /// Threads; all cores if not given
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<std::num::NonZeroUsize>,
+    /// Write every table anew, without a delta
+    #[arg(long)]
+    pub(crate) compact: bool,
 }
 
 /// Read features from the snapshot, as an edge would
@@ -315,6 +321,9 @@ pub(crate) struct ForgetArgs {
     /// A join key and its value; all join keys of a table together name one entity
     #[arg(short, long, value_name = "NAME=VALUE", required = true)]
     pub(crate) entity: Vec<String>,
+    /// Write the tables anew at once, so that the newest snapshot does not hold its rows at all
+    #[arg(long)]
+    pub(crate) compact: bool,
 }
 
 /// Which object of a kind.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 
+use crate::pit::PitError;
+
 /// What is wrong with a source, with entity rows or with a request for a data set.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -234,6 +236,9 @@ pub enum OfflineError {
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] DataFusionError),
+    /// What the join says.
+    #[error(transparent)]
+    Join(#[from] PitError),
     /// A column could not be converted.
     #[error(transparent)]
     Arrow(#[from] ArrowError),
@@ -253,7 +258,10 @@ impl OfflineError {
         match error {
             DataFusionError::External(inner) => match inner.downcast::<Self>() {
                 Ok(own) => *own,
-                Err(other) => Self::Engine(DataFusionError::External(other)),
+                Err(other) => match other.downcast::<PitError>() {
+                    Ok(error) => Self::Join(*error),
+                    Err(other) => Self::Engine(DataFusionError::External(other)),
+                },
             },
             DataFusionError::Context(context, inner) => match Self::from_engine(*inner) {
                 Self::Engine(inner) => Self::Engine(DataFusionError::Context(context, Box::new(inner))),

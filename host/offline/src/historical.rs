@@ -216,7 +216,7 @@ fn joined(rows: EntityRows, prepared: &[PreparedView], request: &HistoricalReque
         threads: request.threads.max(1),
     };
     let views = prepared.iter().map(|prepared| prepared.view.clone()).collect();
-    let plan: Arc<dyn ExecutionPlan> = Arc::new(PitExec::try_new(rows.plan, views, options).map_err(OfflineError::from_engine)?);
+    let plan: Arc<dyn ExecutionPlan> = Arc::new(PitExec::try_new(rows.plan, views, options)?);
     let types: Vec<&DataType> = prepared.iter().flat_map(|prepared| &prepared.output_types).collect();
     let schema = plan.schema();
     let differs = |(field, needed): (&arrow::datatypes::FieldRef, &&DataType)| field.data_type() != *needed;

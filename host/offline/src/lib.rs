@@ -15,8 +15,10 @@ pub use historical::{
 };
 mod inspect;
 pub use inspect::{arrow_type, source_schema, value_type};
-mod pit;
-pub use pit::{PitExec, PitFeature, PitFile, PitKey, PitOptions, PitView};
+mod newest;
+pub use newest::{NewestFile, NewestRows, newest_rows};
+pub mod pit;
+pub use pit::{PitError, PitExec, PitFeature, PitFile, PitKey, PitOptions, PitView, latest_rows};
 mod output;
 mod prepare;
 pub use prepare::{PreparedView, pit_view, prepare_view};

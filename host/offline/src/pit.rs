@@ -1,126 +1,96 @@
-//! The point-in-time join.
+//! The point-in-time join: every entity row gets, from each view, the newest feature row that was known at its time.
+//!
+//! Only the entity rows are sorted. Each key owns a run of *slots*, its entity rows in time order; a feature row raises the
+//! first slot it is eligible for, and since eligibility only grows with time, a running maximum along the run yields every
+//! winner. Feature rows may so arrive in any order, and files, row groups and threads merge by taking the maximum. Feature
+//! columns are decoded only once the winners are known.
+
+mod error;
+mod exec;
+mod file;
+mod gather;
+mod keys;
+mod latest;
+mod slots;
+mod time;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion::execution::TaskContext;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, SendableRecordBatchStream};
 use datafusion::scalar::ScalarValue;
 use mezze_core::Span;
 use object_store::ObjectStore;
 
-/// A Parquet file of feature rows.
+pub use error::PitError;
+pub use exec::PitExec;
+pub use latest::{CREATED_COLUMN, EVENT_COLUMN, latest_rows};
+
+/// One Parquet file of a view's source. Files are given in canonical (path) order, which decides full ties.
 #[derive(Clone, Debug)]
 pub struct PitFile {
-    /// The store that holds it.
+    /// Where the file is.
     pub store: Arc<dyn ObjectStore>,
-    /// Where the store holds it.
+    /// The file's place in the store.
     pub location: object_store::path::Path,
-    /// Its path, if it is a local file.
+    /// The same file in the local file system, which is then read without the store.
     pub local: Option<PathBuf>,
-    /// Its size in bytes.
+    /// Length in bytes.
     pub size: u64,
-    /// Columns that are not in the file but have one value for all of it: its partition folders.
+    /// Columns that are the same for every row, such as those named by a folder `day=2026-01-01`.
     pub constants: Vec<(String, ScalarValue)>,
 }
 
-/// A join key.
-#[derive(Clone, Debug)]
+/// A column that identifies an entity.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PitKey {
-    /// The source's column.
+    /// Its name in the view's files.
     pub source_column: String,
-    /// The entity rows' column.
+    /// Its name among the entity rows.
     pub entity_column: String,
 }
 
-/// A feature to look up.
-#[derive(Clone, Debug)]
+/// A feature to take from a view.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PitFeature {
-    /// The source's column.
+    /// Its name in the view's files.
     pub source_column: String,
-    /// The column to put out.
+    /// Its name in the output.
     pub output_name: String,
-    /// The type to put out.
+    /// The type to cast it to.
     pub data_type: DataType,
 }
 
-/// Feature rows to join.
+/// A view to join.
 #[derive(Clone, Debug)]
 pub struct PitView {
-    /// Its name, for messages.
+    /// The view's name, for messages.
     pub name: String,
-    /// Its rows, in order.
+    /// Its rows.
     pub files: Vec<PitFile>,
-    /// What to match.
+    /// The columns that must be equal; none for a view of one implicit entity.
     pub keys: Vec<PitKey>,
-    /// The source's column of event times.
+    /// The column of event times.
     pub timestamp_column: String,
-    /// The source's column of created times.
+    /// The column of creation times, which decides between rows of one event time.
     pub created_column: Option<String>,
     /// How long a row counts; zero is for ever.
     pub ttl: Span,
-    /// How long after its event time a row begins to count.
+    /// How long after its event time a row becomes known.
     pub available_after: Span,
-    /// Whether `available_after` counts from the created time, if that is later.
+    /// Whether a row is also unknown before its creation time.
     pub available_created: bool,
-    /// What to put out.
+    /// The columns to take.
     pub features: Vec<PitFeature>,
 }
 
-/// What holds for a whole join.
+/// What holds for all views of a join.
 #[derive(Clone, Debug)]
 pub struct PitOptions {
-    /// The entity rows' column of event times.
+    /// The column of the entity rows' times.
     pub timestamp_column: String,
-    /// Whether rows that were created after the entity row's time do not count.
+    /// Whether rows created after the entity row's time are left out; so are rows without a creation time.
     pub filter_by_created: bool,
-    /// How many threads read feature rows.
+    /// How many threads read files.
     pub threads: usize,
-}
-
-/// The join.
-#[derive(Debug)]
-pub struct PitExec {
-    input: Arc<dyn ExecutionPlan>,
-}
-
-impl PitExec {
-    /// A join of entity rows with views.
-    pub fn try_new(input: Arc<dyn ExecutionPlan>, _views: Vec<PitView>, _options: PitOptions) -> datafusion::error::Result<Self> {
-        Ok(Self { input })
-    }
-}
-
-impl DisplayAs for PitExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("PitExec")
-    }
-}
-
-impl ExecutionPlan for PitExec {
-    fn name(&self) -> &str {
-        "PitExec"
-    }
-    fn properties(&self) -> &Arc<PlanProperties> {
-        self.input.properties()
-    }
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(
-            &Arc<dyn datafusion::physical_expr::PhysicalExpr>,
-        ) -> datafusion::error::Result<datafusion::common::tree_node::TreeNodeRecursion>,
-    ) -> datafusion::error::Result<datafusion::common::tree_node::TreeNodeRecursion> {
-        Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
-    }
-    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-        Ok(self)
-    }
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> datafusion::error::Result<SendableRecordBatchStream> {
-        let _ = (partition, context);
-        datafusion::common::not_impl_err!("the join comes with its own module")
-    }
 }

@@ -14,7 +14,7 @@ use crate::error::{OfflineError, Result, hint};
 use crate::features::SelectedView;
 use crate::inspect::{arrow_type, instant, source_schema, type_name};
 use crate::pit::{PitFeature, PitFile, PitKey, PitView};
-use crate::source::{SourceFiles, resolve};
+use crate::source::{SourceFile, SourceFiles, resolve};
 use crate::spill::{Spill, spill};
 
 /// A view whose source is found, checked and in Parquet files. Keep it until the join is done: its temporary files are
@@ -34,6 +34,16 @@ pub struct PreparedView {
 
 /// Finds a view's source, checks that it has the view's columns and that their types fit, and makes it Parquet.
 pub async fn prepare_view(repo: &Path, definitions: &Definitions, selected: &SelectedView) -> Result<PreparedView> {
+    prepare_view_of(repo, definitions, selected, async |_: &SourceFile| Ok(true)).await
+}
+
+/// [`prepare_view`] with only those files of the source that `keep` says. All of them are checked.
+pub(crate) async fn prepare_view_of(
+    repo: &Path,
+    definitions: &Definitions,
+    selected: &SelectedView,
+    mut keep: impl AsyncFnMut(&SourceFile) -> Result<bool>,
+) -> Result<PreparedView> {
     let unknown = |kind: &str, name: &str, names: Vec<&str>| OfflineError::Unknown {
         kind: kind.to_owned(),
         name: name.to_owned(),
@@ -47,7 +57,7 @@ pub async fn prepare_view(repo: &Path, definitions: &Definitions, selected: &Sel
     })?;
     let entities: Vec<&Entity> = definitions.entities_of(view).collect();
     let declared = declared_types(view, source, &entities);
-    let files = resolve(repo, &source.path, source.format, &declared).await?;
+    let mut files = resolve(repo, &source.path, source.format, &declared).await?;
     let schema = source_schema(&files, &declared).await?;
     let mut needed = Needed { view, source, schema: &schema, columns: BTreeSet::new() };
     needed.instant(&source.timestamp_field, "timestamp_field")?;
@@ -75,6 +85,13 @@ pub async fn prepare_view(repo: &Path, definitions: &Definitions, selected: &Sel
     let columns = needed.columns;
     let wanted = schema.fields().iter().filter(|field| columns.contains(field.name())).cloned();
     let schema: SchemaRef = Arc::new(Schema::new(wanted.collect::<Vec<FieldRef>>()));
+    let mut kept = Vec::with_capacity(files.files.len());
+    for file in std::mem::take(&mut files.files) {
+        if keep(&file).await? {
+            kept.push(file);
+        }
+    }
+    files.files = kept;
     let (parquet, guard) = spill(&files, &schema).await?;
     let (source_types, output_types): (Vec<DataType>, Vec<DataType>) = types.into_iter().unzip();
     let view = pit_view(view, source, &entities, selected, &source_types, parquet);

@@ -12,6 +12,11 @@ pub fn segment_key(segment: SegmentId, table: u16) -> String {
     format!("{SEGMENTS}/{segment}/{table}")
 }
 
+/// The key of the creation times of a segment's rows, which builds need and readers do not.
+pub fn created_key(segment: SegmentId, table: u16) -> String {
+    format!("{CREATED}/{segment}/{table}")
+}
+
 /// The key of an epoch's record.
 pub(crate) fn epoch_key(epoch: u64) -> String {
     format!("{EPOCHS}/{epoch:020}")
@@ -50,6 +55,7 @@ pub(crate) fn number_of(key: &str) -> Option<u64> {
 
 pub(crate) const MANIFESTS: &str = "m";
 pub(crate) const SEGMENTS: &str = "s";
+pub(crate) const CREATED: &str = "c";
 pub(crate) const EPOCHS: &str = "epochs";
 pub(crate) const STATES: &str = "state";
 pub(crate) const FORGETS: &str = "forgets";

@@ -4,7 +4,7 @@ mod cache;
 mod error;
 pub use error::Error;
 mod layout;
-pub use layout::{manifest_key, segment_key};
+pub use layout::{created_key, manifest_key, segment_key};
 mod lease;
 pub use lease::Lease;
 mod local;

@@ -1,11 +1,11 @@
 //! The origin: where snapshots are made and epochs are given out.
 
-use mezze_core::{HEAD_KEY, Head, INLINE_MANIFEST_BYTES_MAX, Manifest, PREVIOUS_MAX, PreviousSnapshot, SnapshotId, Timestamp};
+use mezze_core::{HEAD_KEY, Head, INLINE_MANIFEST_BYTES_MAX, Manifest, PREVIOUS_MAX, PreviousSnapshot, SegmentId, SnapshotId, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::layout::{
-    EPOCHS, FORGETS, MANIFESTS, REPLICAS, SEGMENTS, STATES, epoch_key, forget_key, manifest_key, number_of, record_key, segment_key, state_key,
+    CREATED, EPOCHS, FORGETS, MANIFESTS, REPLICAS, SEGMENTS, STATES, epoch_key, forget_key, manifest_key, number_of, record_key, segment_key, state_key,
 };
 use crate::local::SCRATCH_FOLDER;
 use crate::record::{EpochRecord, ForgetRecord, PublishRecord, Reason, seal, unseal};
@@ -220,6 +220,18 @@ impl Origin {
         Ok(records)
     }
 
+    /// The segments that the origin holds, named by a snapshot or not.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the place fails.
+    pub async fn segments(&self) -> Result<Vec<SegmentId>, Error> {
+        let objects = self.store.list(SEGMENTS).await?;
+        let mut segments: Vec<SegmentId> =
+            objects.iter().filter_map(|object| object.key.split('/').nth(1)?.parse().ok()).collect();
+        segments.dedup();
+        Ok(segments)
+    }
+
     /// Writes what a replica was given.
     ///
     /// # Errors
@@ -261,7 +273,7 @@ impl Origin {
             self.store.delete(HEAD_KEY).await?;
             removed += 1;
         }
-        for folder in [EPOCHS, MANIFESTS, SEGMENTS, STATES, FORGETS, REPLICAS, SCRATCH_FOLDER] {
+        for folder in [EPOCHS, MANIFESTS, SEGMENTS, CREATED, STATES, FORGETS, REPLICAS, SCRATCH_FOLDER] {
             for object in self.store.list(folder).await? {
                 self.store.delete(&object.key).await?;
                 removed += 1;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use mezze_core::{Head, Manifest, SegmentId, SnapshotId, Span, Timestamp};
 
-use crate::layout::{MANIFESTS, SEGMENTS, STATES, epoch_key, forget_key, manifest_key};
+use crate::layout::{CREATED, MANIFESTS, SEGMENTS, STATES, epoch_key, forget_key, manifest_key};
 use crate::local::SCRATCH_FOLDER;
 use crate::origin::{decode_manifest, read_manifest, segment_keys};
 use crate::reader::read_head;
@@ -162,6 +162,12 @@ impl<'a> Prune<'a> {
                 self.remove(store, Some(object), report).await?;
             } else if let Some(segment) = object.key.split('/').nth(1).and_then(|id| id.parse().ok()) {
                 stored.push((store.place(), segment));
+            }
+        }
+        for object in store.list(CREATED).await? {
+            let segment = object.key.replacen(CREATED, SEGMENTS, 1);
+            if !kept_keys.contains(&segment) && self.may_go(store, &object) {
+                self.remove(store, Some(object), report).await?;
             }
         }
         for object in store.list(SCRATCH_FOLDER).await? {

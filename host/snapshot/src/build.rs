@@ -207,16 +207,11 @@ impl Rows<'_> {
             Ok(Some(made))
         };
         let mut writer = SegmentWriter::new(id, table);
-        let mut take = |made: Chunk, file: &mut dyn Sink| -> Result<(), SnapshotError> {
-            file.append(&made.bytes)?;
-            made.pages.iter().for_each(|(bytes, rows)| writer.push(*bytes, *rows));
-            Ok(())
-        };
         if threads == 1 {
             let mut scratch = Scratch::new(self.schema);
             for chunk in 0..chunks {
                 let Some(made) = make(chunk, &mut scratch)? else { return Ok(None) };
-                take(made, file)?;
+                made.put(&mut writer, file)?;
             }
             return Ok(Some(writer));
         }
@@ -243,7 +238,7 @@ impl Rows<'_> {
             for chunk in 0..chunks as usize {
                 let made = makers.get(chunk % threads).and_then(|maker| maker.recv().ok());
                 match made {
-                    Some(Ok(Some(made))) => take(made, file)?,
+                    Some(Ok(Some(made))) => made.put(&mut writer, file)?,
                     Some(Err(error)) => return Err(error),
                     Some(Ok(None)) | None => return Ok(None),
                 }
@@ -259,6 +254,14 @@ struct Chunk {
     bytes: Vec<u8>,
     /// Bytes and rows of each page.
     pages: Vec<(u32, u32)>,
+}
+
+impl Chunk {
+    fn put(&self, writer: &mut SegmentWriter, file: &mut impl Sink) -> Result<(), SnapshotError> {
+        file.append(&self.bytes)?;
+        self.pages.iter().for_each(|(bytes, rows)| writer.push(*bytes, *rows));
+        Ok(())
+    }
 }
 
 /// Buffers for one page after another.

@@ -10,6 +10,7 @@ use mezze_core::{
     Cell, ColumnData, ColumnInput, KeyPart, KeyType, PayloadError, Physical, Timestamp, Value, ValueType, canonical_f32,
     canonical_f64, encode_payload, parse_uuid,
 };
+use xxhash_rust::xxh3::Xxh3;
 
 /// Values of one column.
 #[derive(Clone, Debug)]
@@ -150,17 +151,6 @@ impl Column {
         }
     }
 
-    pub(crate) fn int(&self, row: u32) -> i64 {
-        match &self.data {
-            Data::Int(values) => values.get(row as usize).copied().unwrap_or(0),
-            _ => 0,
-        }
-    }
-
-    pub(crate) fn valid(&self, row: u32) -> bool {
-        self.is_valid(row as usize)
-    }
-
     /// Whether two rows have the same value, bit for bit.
     pub(crate) fn same(&self, a: u32, b: u32) -> bool {
         let (a, b) = (a as usize, b as usize);
@@ -217,38 +207,38 @@ impl Column {
     }
 
     /// Hashes all of it into `hasher`, for the id of what is built of it.
-    pub(crate) fn digest(&self, hasher: &mut blake3::Hasher) {
+    pub(crate) fn digest(&self, hasher: &mut Xxh3) {
         if let Some(validity) = &self.validity {
             let bits: Vec<u8> = validity.iter().map(|valid| u8::from(*valid)).collect();
             hasher.update(&bits);
         }
-        let mut chunk = Vec::with_capacity(8 << 10);
-        let mut number = |bytes: &[u8]| {
-            chunk.extend_from_slice(bytes);
-            if chunk.len() >= 8 << 10 {
-                hasher.update(&chunk);
-                chunk.clear();
-            }
-        };
         match &self.data {
-            Data::Int(values) => values.iter().for_each(|value| number(&value.to_le_bytes())),
-            Data::Float32(values) => values.iter().for_each(|value| number(&value.to_le_bytes())),
-            Data::Float64(values) => values.iter().for_each(|value| number(&value.to_le_bytes())),
+            Data::Int(values) => digest_all(hasher, values.iter().map(|value| value.to_le_bytes())),
+            Data::Float32(values) => digest_all(hasher, values.iter().map(|value| value.to_le_bytes())),
+            Data::Float64(values) => digest_all(hasher, values.iter().map(|value| value.to_le_bytes())),
             Data::Bytes { offsets, bytes } => {
-                offsets.iter().for_each(|offset| number(&offset.to_le_bytes()));
-                hasher.update(&chunk);
-                chunk.clear();
+                digest_all(hasher, offsets.iter().map(|offset| offset.to_le_bytes()));
                 hasher.update(bytes);
             }
         }
-        hasher.update(&chunk);
-    }
-
-    /// A column of times, in nanoseconds.
-    pub(crate) fn of_ints(values: Vec<i64>) -> Self {
-        Self { data: Data::Int(values), validity: None }
     }
 }
+
+/// Hashes numbers one after the other.
+pub(crate) fn digest_all<const N: usize>(hasher: &mut Xxh3, numbers: impl Iterator<Item = [u8; N]>) {
+    let mut chunk = Vec::with_capacity(DIGEST_BYTES);
+    for number in numbers {
+        chunk.extend_from_slice(&number);
+        if chunk.len() >= DIGEST_BYTES {
+            hasher.update(&chunk);
+            chunk.clear();
+        }
+    }
+    hasher.update(&chunk);
+}
+
+/// Bytes that are hashed at once.
+const DIGEST_BYTES: usize = 16 << 10;
 
 /// A column's texts and bytes have 4 GiB or more.
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,287 @@
+//! `mezze materialize`, `materialize-incremental`, `forget`
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use mezze_core::Timestamp;
+use mezze_model::{Definitions, FeatureView};
+use mezze_offline::{NewestRows, newest_rows};
+use mezze_replica::Origin;
+use mezze_snapshot::{BuildState, FoldedFile, Materialize, MaterializeReport, SnapshotError, ViewRows};
+use serde_json::{Value as Json, json};
+
+use crate::args::{ForgetArgs, Global, IncrementalArgs, MaterializeArgs};
+use crate::commands::historical::default_threads;
+use crate::commands::snapshots::pairs;
+use crate::context::{Context, block_on, now};
+use crate::failure::{Exit, Failure, Outcome};
+use crate::output::{Output, Table, count, duration, size};
+use crate::progress::Progress;
+
+/// Which rows a run folds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Window {
+    /// Those with event times from the first to the second, both included, of all files.
+    Between(Timestamp, Timestamp),
+    /// Those up to an event time, of the files that were not folded before or have changed.
+    Upto(Timestamp),
+}
+
+/// What a run did.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) report: MaterializeReport,
+    pub(crate) views: Vec<ViewDone>,
+    pub(crate) elapsed: Duration,
+}
+
+/// What a run read of a view.
+#[derive(Debug)]
+pub(crate) struct ViewDone {
+    pub(crate) view: String,
+    /// Newest rows: one an entity.
+    pub(crate) rows: u64,
+    pub(crate) files_read: usize,
+    pub(crate) files_known: usize,
+    pub(crate) bytes_read: u64,
+}
+
+pub(crate) fn window(args: &MaterializeArgs, global: &Global, output: Output) -> Outcome {
+    if args.start > args.end {
+        return Err(Failure::input("START is later than END").hint("give the earlier instant first"));
+    }
+    let threads = args.threads.map_or_else(default_threads, usize::from);
+    run(Window::Between(args.start, args.end), &args.views, threads, args.compact, global, output)
+}
+
+pub(crate) fn incremental(args: &IncrementalArgs, global: &Global, output: Output) -> Outcome {
+    let threads = args.threads.map_or_else(default_threads, usize::from);
+    run(Window::Upto(args.end), &args.views, threads, args.compact, global, output)
+}
+
+fn run(window: Window, views: &[String], threads: usize, compact: bool, global: &Global, output: Output) -> Outcome {
+    let context = Context::load(global, output)?;
+    let done = block_on(Some(threads), async {
+        let definitions = context.applied().await?.definitions;
+        let origin = context.origin()?;
+        materialize(&context, &definitions, &origin, window, views, threads, compact).await
+    })?;
+    output.result(|| done.json(), || done.text(output))
+}
+
+/// Folds rows into the next snapshot.
+pub(crate) async fn materialize(
+    context: &Context,
+    definitions: &Definitions,
+    origin: &Origin,
+    window: Window,
+    views: &[String],
+    threads: usize,
+    compact: bool,
+) -> Outcome<Done> {
+    let start = Instant::now();
+    let progress = Progress::new(context.output);
+    let chosen = chosen_views(definitions, views)?;
+    let mut run = Materialize::new(origin, definitions, now());
+    run.threads = threads;
+    run.compact = compact;
+    let mut state = run.state().await?;
+    // Views that are gone are not known any more.
+    state.views.retain(|view, _| definitions.feature_view(view).is_some());
+    let mut rows = Vec::new();
+    let mut done = Vec::new();
+    for view in chosen {
+        progress.say(format!("reading the newest rows of {}", view.name));
+        let newest = fold(context, definitions, view, window, threads, &state).await?;
+        note_folded(&mut state, view, window, &newest);
+        let read = || newest.files.iter().filter(|file| file.read);
+        done.push(ViewDone {
+            view: view.name.clone(),
+            rows: newest.batches.iter().map(|batch| batch.num_rows() as u64).sum(),
+            files_read: read().count(),
+            files_known: newest.files.len() - read().count(),
+            bytes_read: read().map(|file| file.size).sum(),
+        });
+        rows.push(ViewRows { view: view.name.clone(), batches: newest.batches });
+    }
+    progress.say("writing the snapshot");
+    let report = run.run(rows, &state).await?;
+    Ok(Done { report, views: done, elapsed: start.elapsed() })
+}
+
+fn chosen_views<'a>(definitions: &'a Definitions, names: &[String]) -> Outcome<Vec<&'a FeatureView>> {
+    let online: Vec<&FeatureView> = definitions.feature_views.iter().filter(|view| view.online).collect();
+    if names.is_empty() {
+        if online.is_empty() {
+            return Err(Failure::input("no feature view is online").hint("a view is, unless it says `online: false`"));
+        }
+        return Ok(online);
+    }
+    names
+        .iter()
+        .map(|name| {
+            online.iter().find(|view| view.name == *name).copied().ok_or_else(|| {
+                let known: Vec<&str> = online.iter().map(|view| view.name.as_str()).collect();
+                Failure::input(format!("no online feature view is called `{name}`")).hint(format!("there are {}", known.join(", ")))
+            })
+        })
+        .collect()
+}
+
+async fn fold(
+    context: &Context,
+    definitions: &Definitions,
+    view: &FeatureView,
+    window: Window,
+    threads: usize,
+    state: &BuildState,
+) -> Outcome<NewestRows> {
+    let (start, end) = match window {
+        Window::Between(start, end) => (Some(start), end),
+        Window::Upto(end) => (None, end),
+    };
+    let needed = |file: &str, digest: &mezze_offline::FileDigest| match window {
+        Window::Between(..) => true,
+        Window::Upto(end) => state.needs(&view.name, file, digest.as_str(), end.nanos()),
+    };
+    Ok(newest_rows(&context.repo, definitions, view, &needed, (start, end), threads).await?)
+}
+
+/// Notes which rows of which files are folded now.
+fn note_folded(state: &mut BuildState, view: &FeatureView, window: Window, newest: &NewestRows) {
+    let ledger = state.views.entry(view.name.clone()).or_default();
+    let (from, until) = match window {
+        Window::Between(start, end) => (start.nanos(), end.nanos()),
+        Window::Upto(end) => (i64::MIN, end.nanos()),
+    };
+    // A file that is gone leaves its rows, but says nothing any more.
+    ledger.files.retain(|name, _| newest.files.iter().any(|file| file.name == *name));
+    for file in newest.files.iter().filter(|file| file.read) {
+        let digest = file.digest.as_str().to_owned();
+        let known = ledger.files.get(&file.name).filter(|known| known.digest == digest);
+        // A window that touches what was folded before makes one of both.
+        let folded = match known {
+            Some(known) if known.from_nanos <= until && from <= known.until_nanos => FoldedFile {
+                digest,
+                from_nanos: known.from_nanos.min(from),
+                until_nanos: known.until_nanos.max(until),
+            },
+            _ => FoldedFile { digest, from_nanos: from, until_nanos: until },
+        };
+        ledger.files.insert(file.name.clone(), folded);
+    }
+}
+
+pub(crate) fn forget(args: &ForgetArgs, global: &Global, output: Output) -> Outcome {
+    let context = Context::load(global, output)?;
+    let mut key = BTreeMap::new();
+    for (name, value) in pairs(&args.entity)? {
+        if key.insert(name.to_owned(), value.to_owned()).is_some() {
+            return Err(Failure::input(format!("the join key `{name}` is there twice"))
+                .hint("one entity at a time: give each join key of a table once"));
+        }
+    }
+    block_on(None, async {
+        let definitions = context.applied().await?.definitions;
+        let origin = context.origin()?;
+        // Without a snapshot there is nothing to forget.
+        origin.require_latest().await?;
+        let mut run = Materialize::new(&origin, &definitions, now());
+        run.compact = args.compact;
+        let report = run.forget(&key).await?;
+        let shown: Vec<String> = key.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        output.result(
+            || json!({ "entity": key, "epoch": report.record.as_ref().map(|record| record.epoch) }),
+            || match &report.record {
+                Some(record) => format!(
+                    "forgot {}: epoch {} does not have it; `mezze prune` says when its rows are gone from every place\n",
+                    shown.join(", "),
+                    record.epoch
+                ),
+                None => format!("{} was forgotten already\n", shown.join(", ")),
+            },
+        )
+    })
+}
+
+impl Done {
+    pub(crate) fn json(&self) -> Json {
+        let views: Vec<Json> = self
+            .views
+            .iter()
+            .map(|view| {
+                json!({
+                    "view": view.view, "rows": view.rows, "files_read": view.files_read, "files_unchanged": view.files_known,
+                    "bytes_read": view.bytes_read,
+                })
+            })
+            .collect();
+        let tables: Vec<Json> = self
+            .report
+            .tables
+            .iter()
+            .map(|table| {
+                json!({
+                    "table": table.table, "entities": table.entities, "rows_taken": table.rows_taken,
+                    "rows_stale": table.rows_stale, "pages_written": table.pages_written,
+                    "bytes_written": table.bytes_written, "delta_rows": table.delta_rows, "rebuilt": table.rebuilt,
+                })
+            })
+            .collect();
+        json!({
+            "epoch": self.report.record.as_ref().map(|record| record.epoch),
+            "snapshot": self.report.snapshot.map(|snapshot| snapshot.to_string()),
+            "changed": self.report.record.is_some(), "seconds": self.elapsed.as_secs_f64(), "views": views, "tables": tables,
+        })
+    }
+
+    pub(crate) fn text(&self, output: Output) -> String {
+        let mut text = String::new();
+        for view in &self.views {
+            let unchanged =
+                if view.files_known > 0 { format!(", {} unchanged files not read", count(view.files_known as u64)) } else { String::new() };
+            text.push_str(&format!(
+                "{}: {} entities in {} files ({}){unchanged}\n",
+                view.view,
+                count(view.rows),
+                count(view.files_read as u64),
+                size(view.bytes_read)
+            ));
+        }
+        let mut table = Table::new(&["table", "entities#", "taken#", "older#", "pages written#", "bytes#", "delta rows#"]);
+        for report in &self.report.tables {
+            table.row([
+                if report.table.is_empty() { "(no key)".into() } else { report.table.clone() },
+                count(report.entities),
+                count(report.rows_taken),
+                count(report.rows_stale),
+                count(report.pages_written),
+                size(report.bytes_written),
+                count(report.delta_rows),
+            ]);
+        }
+        text.push_str(&table.render(output));
+        let snapshot = self.report.snapshot.map(|snapshot| snapshot.to_string()).unwrap_or_default();
+        match &self.report.record {
+            Some(record) => text.push_str(&format!("epoch {}: snapshot {snapshot}, in {}\n", record.epoch, duration(self.elapsed))),
+            None => text.push_str(&format!("nothing has changed: snapshot {snapshot} is current\n")),
+        }
+        text
+    }
+}
+
+impl From<SnapshotError> for Failure {
+    fn from(error: SnapshotError) -> Self {
+        if let SnapshotError::Origin(error) = error {
+            return error.into();
+        }
+        let exit = if error.is_limit() {
+            Exit::Limit
+        } else if error.is_input() {
+            Exit::Input
+        } else {
+            Exit::Failed
+        };
+        Self::of(exit, &error)
+    }
+}

@@ -5,5 +5,8 @@ mod entity_rows;
 mod features;
 mod formats;
 mod historical;
+mod join_historical;
+mod pit;
+mod pit_support;
 mod prepare;
 mod source;
