@@ -147,7 +147,14 @@ pub(crate) struct HistoricalArgs {
 #[derive(Args, Debug)]
 pub(crate) struct SelectionArgs {
     /// Features, as view:feature, separated by commas
-    #[arg(short, long, value_name = "VIEW:FEATURE", value_delimiter = ',', conflicts_with = "service", required_unless_present = "service")]
+    #[arg(
+        short,
+        long,
+        value_name = "VIEW:FEATURE",
+        value_delimiter = ',',
+        conflicts_with = "service",
+        required_unless_present = "service"
+    )]
     pub(crate) features: Vec<String>,
     /// All features of this feature service
     #[arg(short, long, value_name = "NAME")]
@@ -162,7 +169,9 @@ pub(crate) struct SelectionArgs {
 /// Reads the rows with START <= event time <= END. Newer rows replace older ones, an older one never a newer one. Readers see the
 /// new snapshot whole, or the one before it.
 #[derive(Args, Debug)]
-#[command(after_long_help = "Examples:\n  mezze materialize 2026-01-01 2026-08-30\n  mezze materialize 2026-08-29 2026-08-30T12:00:00Z --views credit_history")]
+#[command(
+    after_long_help = "Examples:\n  mezze materialize 2026-01-01 2026-08-30\n  mezze materialize 2026-08-29 2026-08-30T12:00:00Z --views credit_history"
+)]
 pub(crate) struct MaterializeArgs {
     /// The earliest event time, ISO 8601, included
     #[arg(value_name = "START", value_parser = instant)]
@@ -186,7 +195,9 @@ pub(crate) struct MaterializeArgs {
 /// Files that an earlier run has folded, and that have not changed since, are not read again; new ones are folded whole, so rows
 /// that come late count.
 #[derive(Args, Debug)]
-#[command(after_long_help = "Examples:\n  mezze materialize-incremental 2026-08-30\n  mezze materialize-incremental 2026-08-30T12:00:00Z --output json")]
+#[command(
+    after_long_help = "Examples:\n  mezze materialize-incremental 2026-08-30\n  mezze materialize-incremental 2026-08-30T12:00:00Z --output json"
+)]
 pub(crate) struct IncrementalArgs {
     /// The latest event time, ISO 8601, included
     #[arg(value_name = "END", value_parser = instant)]
@@ -280,7 +291,9 @@ pub(crate) struct ServeArgs {
 ///
 /// Writes only what the replica has not, verifies it, and then makes it current.
 #[derive(Args, Debug)]
-#[command(after_long_help = "Examples:\n  mezze publish --to local      with replicas: { local: { type: directory, path: /srv/features } }")]
+#[command(
+    after_long_help = "Examples:\n  mezze publish --to local      with replicas: { local: { type: directory, path: /srv/features } }"
+)]
 pub(crate) struct PublishArgs {
     /// The replica, as feature_store.yaml names it
     #[arg(long, value_name = "NAME")]
@@ -293,7 +306,9 @@ pub(crate) struct StatusArgs {}
 
 /// Make an earlier snapshot current again, under a new epoch
 #[derive(Args, Debug)]
-#[command(after_long_help = "Examples:\n  mezze rollback               to the content before the newest\n  mezze rollback --to-epoch 7")]
+#[command(
+    after_long_help = "Examples:\n  mezze rollback               to the content before the newest\n  mezze rollback --to-epoch 7"
+)]
 pub(crate) struct RollbackArgs {
     /// The epoch to go back to; the one before the newest content if not given
     #[arg(long, value_name = "EPOCH")]
@@ -316,7 +331,9 @@ pub(crate) struct PruneArgs {
 /// The next snapshot does not have it, and rows of it with event times up to now do not bring it back. `mezze prune` says when its
 /// rows are gone from every place.
 #[derive(Args, Debug)]
-#[command(after_long_help = "Examples:\n  mezze forget --entity dob_ssn=19530219_5179\n  mezze forget --entity user_id=7 --entity item_id=9   one key of two columns")]
+#[command(
+    after_long_help = "Examples:\n  mezze forget --entity dob_ssn=19530219_5179\n  mezze forget --entity user_id=7 --entity item_id=9   one key of two columns"
+)]
 pub(crate) struct ForgetArgs {
     /// A join key and its value; all join keys of a table together name one entity
     #[arg(short, long, value_name = "NAME=VALUE", required = true)]
@@ -347,7 +364,9 @@ pub(crate) enum ObjectAction {
 
 /// Print the JSON Schema of the definition files, for editors
 #[derive(Args, Debug)]
-#[command(after_long_help = "Examples:\n  mezze schema features > features.schema.json\n  mezze schema store > feature_store.schema.json")]
+#[command(
+    after_long_help = "Examples:\n  mezze schema features > features.schema.json\n  mezze schema store > feature_store.schema.json"
+)]
 pub(crate) struct SchemaArgs {
     /// Which file's
     #[arg(value_enum, default_value = "features")]

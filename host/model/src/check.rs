@@ -96,8 +96,23 @@ pub fn check_against(definitions: &mut Definitions, columns: &BTreeMap<String, V
         }
     }
     for (number, features) in inferred {
-        if let Some(view) = definitions.feature_views.get_mut(number) {
-            view.schema = features;
+        let Some(view) = definitions.feature_views.get_mut(number) else { continue };
+        view.schema = features;
+        for service in &mut definitions.feature_services {
+            for projection in service.projections.iter_mut().filter(|projection| projection.view == view.name) {
+                let unknown = projection.features.iter().find(|name| !view.schema.iter().any(|known| known.name == **name));
+                if let Some(feature) = unknown {
+                    let instead = instead(feature, view.schema.iter().map(|known| known.name.as_str()));
+                    let message = format!(
+                        "feature service `{}`: the feature view `{}` has no feature `{feature}`{instead}",
+                        service.name, view.name
+                    );
+                    found.push(Problem { place: String::new(), message });
+                }
+                if projection.features.is_empty() {
+                    projection.features = view.schema.iter().map(|feature| feature.name.clone()).collect();
+                }
+            }
         }
     }
     found

@@ -159,7 +159,7 @@ pub struct Projection {
     pub alias: Option<String>,
     /// The view's join key to the request's (or entity rows') column that holds it.
     pub join_key_map: BTreeMap<String, String>,
-    /// The features, in order; all of the view's, if the definition names none.
+    /// The features, in order. All of the view's where the definition names none; empty only until the view's schema is known.
     pub features: Vec<String>,
 }
 

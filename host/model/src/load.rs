@@ -544,6 +544,9 @@ fn check_service(draft: &mut DraftService, place: Place, definitions: &Definitio
                 problems.add(*place, format!("the feature view `{}` has no feature `{feature}`{instead}", view.name));
             }
         }
+        if projection.features.is_empty() {
+            projection.features = view.schema.iter().map(|feature| feature.name.clone()).collect();
+        }
         let mut seen: Vec<&String> = Vec::new();
         for (feature, place) in projection.features.iter().zip(feature_places) {
             if seen.contains(&feature) {

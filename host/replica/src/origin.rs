@@ -1,11 +1,14 @@
 //! The origin: where snapshots are made and epochs are given out.
 
-use mezze_core::{HEAD_KEY, Head, INLINE_MANIFEST_BYTES_MAX, Manifest, PREVIOUS_MAX, PreviousSnapshot, SegmentId, SnapshotId, Timestamp};
+use mezze_core::{
+    HEAD_KEY, Head, INLINE_MANIFEST_BYTES_MAX, Manifest, PREVIOUS_MAX, PreviousSnapshot, SegmentId, SnapshotId, Timestamp,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::layout::{
-    CREATED, EPOCHS, FORGETS, MANIFESTS, REPLICAS, SEGMENTS, STATES, epoch_key, forget_key, manifest_key, number_of, record_key, segment_key, state_key,
+    CREATED, EPOCHS, FORGETS, MANIFESTS, REPLICAS, SEGMENTS, STATES, epoch_key, forget_key, manifest_key, number_of, record_key,
+    segment_key, state_key,
 };
 use crate::local::SCRATCH_FOLDER;
 use crate::record::{EpochRecord, ForgetRecord, PublishRecord, Reason, seal, unseal};
@@ -220,14 +223,17 @@ impl Origin {
         Ok(records)
     }
 
-    /// The segments that the origin holds, named by a snapshot or not.
+    /// The segments that the origin holds of these tables, named by a snapshot or not.
     ///
     /// # Errors
     /// [`Error::Unavailable`] where the place fails.
-    pub async fn segments(&self) -> Result<Vec<SegmentId>, Error> {
-        let objects = self.store.list(SEGMENTS).await?;
+    pub async fn segments(&self, tables: &[u16]) -> Result<Vec<SegmentId>, Error> {
+        let segment = |key: &str| {
+            let (id, table) = key.strip_prefix(SEGMENTS)?.strip_prefix('/')?.split_once('/')?;
+            tables.contains(&table.parse().ok()?).then(|| id.parse().ok())?
+        };
         let mut segments: Vec<SegmentId> =
-            objects.iter().filter_map(|object| object.key.split('/').nth(1)?.parse().ok()).collect();
+            self.store.list(SEGMENTS).await?.iter().filter_map(|object| segment(&object.key)).collect();
         segments.dedup();
         Ok(segments)
     }

@@ -100,9 +100,8 @@ impl Rows<'_> {
             let index = self.index(position);
             let rows = self.keyed.rows_of(index);
             let stores = self.stores.iter().zip(rows);
-            let bytes: usize = stores
-                .map(|(store, row)| store.features.iter().map(|column| 8 + column.run_bytes(*row)).sum::<usize>())
-                .sum();
+            let bytes: usize =
+                stores.map(|(store, row)| store.features.iter().map(|column| 8 + column.run_bytes(*row)).sum::<usize>()).sum();
             (bytes > ROW_BYTES_MAX).then(|| {
                 let key: Vec<String> = self
                     .schema
@@ -116,12 +115,7 @@ impl Rows<'_> {
                         }
                     })
                     .collect();
-                SnapshotError::RowTooLarge {
-                    table: self.schema.name.clone(),
-                    key: key.join(", "),
-                    bytes,
-                    limit: ROW_BYTES_MAX,
-                }
+                SnapshotError::RowTooLarge { table: self.schema.name.clone(), key: key.join(", "), bytes, limit: ROW_BYTES_MAX }
             })
         })
     }

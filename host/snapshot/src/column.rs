@@ -303,7 +303,8 @@ fn append_array(column: &mut Column, value_type: &ValueType, array: &ArrayRef) -
         ValueType::Int32 => {
             // Beyond int32 is an error, not another number.
             let narrow = cast(&DataType::Int32)?;
-            let values = cast_with_options(&narrow, &DataType::Int64, &strict).map_err(|error| ConvertError::Value(error.to_string()))?;
+            let values =
+                cast_with_options(&narrow, &DataType::Int64, &strict).map_err(|error| ConvertError::Value(error.to_string()))?;
             column.data = Data::Int(values.as_primitive::<Int64Type>().values().to_vec());
             column.validity = nulls(&values);
         }
@@ -363,7 +364,8 @@ fn append_array(column: &mut Column, value_type: &ValueType, array: &ArrayRef) -
                     continue;
                 }
                 payload.clear();
-                encode_payload(value_type, &value, &mut payload).map_err(|error: PayloadError| ConvertError::Value(error.to_string()))?;
+                encode_payload(value_type, &value, &mut payload)
+                    .map_err(|error: PayloadError| ConvertError::Value(error.to_string()))?;
                 check_length(column, payload.len())?;
                 column.push_cell(Cell::Bytes(&payload));
             }
@@ -397,7 +399,9 @@ fn instants(array: &ArrayRef) -> Result<Vec<i64>, ConvertError> {
     let scaled = |values: &[i64], by: i64| values.iter().map(|value| value.saturating_mul(by)).collect();
     Ok(match array.data_type() {
         DataType::Timestamp(TimeUnit::Second, _) => scaled(array.as_primitive::<TimestampSecondType>().values(), 1_000_000_000),
-        DataType::Timestamp(TimeUnit::Millisecond, _) => scaled(array.as_primitive::<TimestampMillisecondType>().values(), 1_000_000),
+        DataType::Timestamp(TimeUnit::Millisecond, _) => {
+            scaled(array.as_primitive::<TimestampMillisecondType>().values(), 1_000_000)
+        }
         DataType::Timestamp(TimeUnit::Microsecond, _) => scaled(array.as_primitive::<TimestampMicrosecondType>().values(), 1_000),
         DataType::Timestamp(TimeUnit::Nanosecond, _) => array.as_primitive::<TimestampNanosecondType>().values().to_vec(),
         other => return Err(ConvertError::Type(other.to_string())),

@@ -97,7 +97,10 @@ impl Keyed {
         hashes.then_with(|| {
             let (a, b) = (self.key_rows.get(index).copied().unwrap_or(0), other.key_rows.get(other_index).copied().unwrap_or(0));
             let columns = self.keys.iter().zip(&other.keys);
-            columns.map(|(mine, others)| mine.key_part(a).cmp(&others.key_part(b))).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+            columns
+                .map(|(mine, others)| mine.key_part(a).cmp(&others.key_part(b)))
+                .find(|order| order.is_ne())
+                .unwrap_or(Ordering::Equal)
         })
     }
 
@@ -107,7 +110,10 @@ impl Keyed {
         order.sort_unstable_by(|a, b| {
             let hashes = hash_of.get(*a as usize).cmp(&hash_of.get(*b as usize));
             hashes.then_with(|| {
-                keys.iter().map(|column| column.key_part(*a).cmp(&column.key_part(*b))).find(|order| order.is_ne()).unwrap_or(a.cmp(b))
+                keys.iter()
+                    .map(|column| column.key_part(*a).cmp(&column.key_part(*b)))
+                    .find(|order| order.is_ne())
+                    .unwrap_or(a.cmp(b))
             })
         });
         self.hashes = order.iter().filter_map(|row| hash_of.get(*row as usize).copied()).collect();
@@ -140,7 +146,8 @@ pub(crate) fn new_rows(
             found: "missing".into(),
             expected: expected(),
         };
-        let arrays = rows.batches.iter().map(|batch| batch.column_by_name(name).ok_or_else(missing)).collect::<Result<Vec<_>, _>>()?;
+        let arrays =
+            rows.batches.iter().map(|batch| batch.column_by_name(name).ok_or_else(missing)).collect::<Result<Vec<_>, _>>()?;
         if let [one] = arrays.as_slice() {
             return Ok(ArrayRef::clone(one));
         }
@@ -155,12 +162,9 @@ pub(crate) fn new_rows(
     };
     let _ = first;
     let convert = |name: &str, expected: mezze_core::ValueType, error: ConvertError| match error {
-        ConvertError::Type(found) => SnapshotError::Column {
-            view: rows.view.clone(),
-            column: name.to_owned(),
-            found,
-            expected: expected.to_string(),
-        },
+        ConvertError::Type(found) => {
+            SnapshotError::Column { view: rows.view.clone(), column: name.to_owned(), found, expected: expected.to_string() }
+        }
         ConvertError::Value(detail) => {
             SnapshotError::Value { view: rows.view.clone(), column: name.to_owned(), expected, detail }
         }
@@ -216,7 +220,8 @@ pub(crate) fn new_rows(
         parts.extend(keyed.keys.iter().map(|column| column.key_part(row)));
         hashes.push(KeyHash::of(&parts));
     }
-    let order = (0..count as u32).filter(|row| valid.as_ref().is_none_or(|valid| valid.get(*row as usize) == Some(&true))).collect();
+    let order =
+        (0..count as u32).filter(|row| valid.as_ref().is_none_or(|valid| valid.get(*row as usize) == Some(&true))).collect();
     keyed.sort(order, &hashes, view);
     // Rows are counted within their batch so far; the store may have had others before.
     let start = start as u32;
@@ -281,12 +286,7 @@ pub(crate) fn merge(
 }
 
 /// Appends a row of a page's view to its store; the new row's number.
-pub(crate) fn push_row<'a>(
-    store: &mut ViewStore,
-    time: i64,
-    created: i64,
-    cells: impl Iterator<Item = Cell<'a>>,
-) -> u32 {
+pub(crate) fn push_row<'a>(store: &mut ViewStore, time: i64, created: i64, cells: impl Iterator<Item = Cell<'a>>) -> u32 {
     let row = store.len();
     store.times.push(time);
     store.created.push(created);

@@ -26,7 +26,9 @@ pub enum SnapshotError {
         error: PageWriteError,
     },
     /// A row is too large to be served.
-    #[error("table {table}: the row of {key} has {bytes} bytes, {limit} are allowed; leave out its large features, or group them apart")]
+    #[error(
+        "table {table}: the row of {key} has {bytes} bytes, {limit} are allowed; leave out its large features, or group them apart"
+    )]
     RowTooLarge {
         /// The table.
         table: String,

@@ -1,7 +1,8 @@
 //! The rows of a segment, read back.
 
 use mezze_core::{
-    INLINE_SEGMENT, KeyHash, KeyPart, PageError, PageKey, PageRef, Segment, SEGMENT_FOOTER_BYTES, SegmentIndex, Table, TableSchema,
+    INLINE_SEGMENT, KeyHash, KeyPart, PageError, PageKey, PageRef, SEGMENT_FOOTER_BYTES, Segment, SegmentIndex, Table,
+    TableSchema,
 };
 use mezze_replica::{Error, Store, created_key, segment_key};
 use xxhash_rust::xxh3::xxh3_64;

@@ -3,13 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use mezze_core::{
-    INLINE_SEGMENT, KeyHash, KeyPart, KeyType, Manifest, PAGE_BYTES_MAX_DEFAULT, PageKey, SEGMENT_FOOTER_BYTES, Segment, SegmentId,
-    SegmentIndex, SnapshotId, Span, Table, TableSchema, Timestamp, parse_uuid,
+    INLINE_SEGMENT, KeyHash, KeyPart, KeyType, Manifest, PAGE_BYTES_MAX_DEFAULT, PageKey, SEGMENT_FOOTER_BYTES, Segment,
+    SegmentId, SegmentIndex, SnapshotId, Span, Table, TableSchema, Timestamp, parse_uuid,
 };
 use mezze_model::{Definitions, digest, request_sources, services, tables};
-use mezze_replica::{
-    EpochRecord, FolderLock, ForgetRecord, NewEpoch, ObjectWriter, Origin, Reason, created_key, segment_key,
-};
+use mezze_replica::{EpochRecord, FolderLock, ForgetRecord, NewEpoch, ObjectWriter, Origin, Reason, created_key, segment_key};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::SnapshotError;
@@ -106,12 +104,7 @@ impl<'a> Materialize<'a> {
         self.run_for(rows, state, reason).await
     }
 
-    async fn run_for(
-        &self,
-        rows: Vec<ViewRows>,
-        state: &BuildState,
-        reason: Reason,
-    ) -> Result<MaterializeReport, SnapshotError> {
+    async fn run_for(&self, rows: Vec<ViewRows>, state: &BuildState, reason: Reason) -> Result<MaterializeReport, SnapshotError> {
         let _lock = FolderLock::build(self.origin.store())?;
         // A run that ended between epoch and head is brought to its end first.
         self.origin.refresh_head().await?;
@@ -159,7 +152,9 @@ impl<'a> Materialize<'a> {
         let schemas = tables(self.definitions);
         let mut names: Vec<&TableSchema> = schemas
             .iter()
-            .filter(|schema| schema.keys.len() == key.len() && schema.keys.iter().all(|column| key.contains_key(&column.join_key)))
+            .filter(|schema| {
+                schema.keys.len() == key.len() && schema.keys.iter().all(|column| key.contains_key(&column.join_key))
+            })
             .collect();
         names.retain(|schema| !schema.keys.is_empty());
         if names.is_empty() {
@@ -175,13 +170,20 @@ impl<'a> Materialize<'a> {
                 known: known.join(", "),
             });
         }
+        let latest = self.origin.require_latest().await?;
+        let manifest = self.origin.manifest(latest.snapshot).await?;
+        let numbers: Vec<u16> = (0_u16..)
+            .zip(&manifest.tables)
+            .filter(|(_, table)| names.iter().any(|schema| schema.name == table.schema.name))
+            .map(|(number, _)| number)
+            .collect();
         for schema in names {
             let hash = key_hash(schema, key)?;
             let until_nanos = self.now.nanos();
             state.forgotten.retain(|known| known.table != schema.name || known.hash != hash.get());
             state.forgotten.push(Forgotten { table: schema.name.clone(), hash: hash.get(), until_nanos });
         }
-        let segments = self.origin.segments().await?;
+        let segments = self.origin.segments(&numbers).await?;
         let report = self.run_for(Vec::new(), &state, Reason::Forget).await?;
         if let Some(record) = &report.record {
             self.origin.write_forget_record(&ForgetRecord::new(record.epoch, 1, segments)).await?;
@@ -197,10 +199,8 @@ impl<'a> Materialize<'a> {
         before: Option<&Manifest>,
         state: &BuildState,
     ) -> Result<(Table, TableReport), SnapshotError> {
-        let too_long = |TooLong| SnapshotError::TooMuch {
-            table: schema.name.clone(),
-            what: "its texts have 4 GiB or more".into(),
-        };
+        let too_long =
+            |TooLong| SnapshotError::TooMuch { table: schema.name.clone(), what: "its texts have 4 GiB or more".into() };
         let mut stores: Vec<ViewStore> = schema.views.iter().map(ViewStore::new).collect();
         let mut sets: Vec<Keyed> = Vec::new();
         // What the snapshot before holds: for each of its tables that has views of this one, base and delta.
@@ -231,7 +231,9 @@ impl<'a> Materialize<'a> {
                 group.views = wanted.iter().map(|wanted| wanted.store).collect();
                 sets.push(read_inline(old_number, table, schema, &wanted, &mut stores)?);
             }
-            groups.push(group);
+            if group.base.is_some() || group.delta.is_some() {
+                groups.push(group);
+            }
         }
         let old_sets = sets.len();
         let mut new_views = Vec::new();
@@ -247,7 +249,8 @@ impl<'a> Materialize<'a> {
             .filter(|forgotten| forgotten.table == schema.name)
             .map(|forgotten| (forgotten.hash, forgotten.until_nanos))
             .collect();
-        let base_set = if in_place.is_some() { groups.iter().find_map(|group| group.base).filter(|_| groups.len() == 1) } else { None };
+        let base_set =
+            if in_place.is_some() { groups.iter().find_map(|group| group.base).filter(|_| groups.len() == 1) } else { None };
         let mut report = TableReport { table: schema.name.clone(), ..TableReport::default() };
         let mut base_of = Vec::new();
         let merged = merge(schema, &sets, |found, rows| {
@@ -309,7 +312,8 @@ impl<'a> Materialize<'a> {
             let delta = content.delta(old, base_keyed, &base_of);
             if !delta.asks_for_compaction(report.rows_taken, report.entities) {
                 report.delta_rows = delta.rows.len() as u64;
-                table.base = Some(Segment { time_shifts: delta.shifts.iter().copied().map(Span::from_nanos).collect(), ..old.clone() });
+                table.base =
+                    Some(Segment { time_shifts: delta.shifts.iter().copied().map(Span::from_nanos).collect(), ..old.clone() });
                 if !delta.rows.is_empty() {
                     table.delta = Some(self.write_segment(&content, Some(&delta.rows), "delta", &mut report).await?);
                 }
@@ -346,12 +350,13 @@ impl<'a> Materialize<'a> {
             let (bucket_count, page_bytes) = (index.bucket_count(), index.pages_bytes());
             return Ok(Segment { id, bucket_count, row_count: index.row_count, page_bytes, time_shifts });
         }
-        let index_of = |position: usize| chosen.map_or(position, |chosen| chosen.get(position).map_or(0, |index| *index as usize));
+        let index_of =
+            |position: usize| chosen.map_or(position, |chosen| chosen.get(position).map_or(0, |index| *index as usize));
         let has_created = stores.iter().any(|store| store.created.iter().any(|created| *created != NOT_CREATED));
         if has_created {
-            let created = (0..row_count).flat_map(|position| merged.rows_of(index_of(position)).iter().zip(stores)).map(
-                |(row, store): (&u32, &ViewStore)| store.created.get(*row as usize).copied().unwrap_or(NOT_CREATED),
-            );
+            let created = (0..row_count)
+                .flat_map(|position| merged.rows_of(index_of(position)).iter().zip(stores))
+                .map(|(row, store): (&u32, &ViewStore)| store.created.get(*row as usize).copied().unwrap_or(NOT_CREATED));
             store.replace(&created_key(id, number), created_bytes(created)).await?;
         }
         let shifts = vec![0; schema.views.len()];
@@ -359,7 +364,8 @@ impl<'a> Materialize<'a> {
         let rules = PageRules { threads: self.threads, page_bytes_max: self.page_bytes_max };
         let (file, writer) = rows.write(id, number, rules, || Ok(File(store.begin(&key)?)))?;
         file.0.finish().await?;
-        let index = self.written_before(&key).await?.ok_or_else(|| mezze_replica::Error::Missing { key: store.full_name(&key) })?;
+        let index =
+            self.written_before(&key).await?.ok_or_else(|| mezze_replica::Error::Missing { key: store.full_name(&key) })?;
         report.pages_written += u64::from(index.bucket_count());
         report.bytes_written += writer.pages_bytes();
         Ok(Segment {

@@ -47,9 +47,7 @@ impl BuildState {
     /// Whether a view needs to read a file to have all its rows up to `end_nanos`.
     pub fn needs(&self, view: &str, file: &str, digest: &str, end_nanos: i64) -> bool {
         let folded = self.views.get(view).and_then(|ledger| ledger.files.get(file));
-        folded.is_none_or(|folded| {
-            folded.digest != digest || folded.from_nanos != i64::MIN || folded.until_nanos < end_nanos
-        })
+        folded.is_none_or(|folded| folded.digest != digest || folded.from_nanos != i64::MIN || folded.until_nanos < end_nanos)
     }
 
     /// A digest of all that was folded: equal for equal inputs.

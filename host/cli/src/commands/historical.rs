@@ -57,8 +57,7 @@ pub(crate) fn run(args: &HistoricalArgs, global: &Global, output: Output) -> Out
 }
 
 fn summary_json(summary: &Summary) -> Json {
-    let views: Vec<Json> =
-        summary.views.iter().map(|view| json!({ "view": view.view, "matched": view.matched })).collect();
+    let views: Vec<Json> = summary.views.iter().map(|view| json!({ "view": view.view, "matched": view.matched })).collect();
     json!({
         "out": summary.output.to_string_lossy(), "rows": summary.rows, "bytes": summary.bytes,
         "seconds": summary.elapsed.as_secs_f64(), "views": views,

@@ -122,7 +122,8 @@ fn chosen_views<'a>(definitions: &'a Definitions, names: &[String]) -> Outcome<V
         .map(|name| {
             online.iter().find(|view| view.name == *name).copied().ok_or_else(|| {
                 let known: Vec<&str> = online.iter().map(|view| view.name.as_str()).collect();
-                Failure::input(format!("no online feature view is called `{name}`")).hint(format!("there are {}", known.join(", ")))
+                Failure::input(format!("no online feature view is called `{name}`"))
+                    .hint(format!("there are {}", known.join(", ")))
             })
         })
         .collect()
@@ -161,11 +162,9 @@ fn note_folded(state: &mut BuildState, view: &FeatureView, window: Window, newes
         let known = ledger.files.get(&file.name).filter(|known| known.digest == digest);
         // A window that touches what was folded before makes one of both.
         let folded = match known {
-            Some(known) if known.from_nanos <= until && from <= known.until_nanos => FoldedFile {
-                digest,
-                from_nanos: known.from_nanos.min(from),
-                until_nanos: known.until_nanos.max(until),
-            },
+            Some(known) if known.from_nanos <= until && from <= known.until_nanos => {
+                FoldedFile { digest, from_nanos: known.from_nanos.min(from), until_nanos: known.until_nanos.max(until) }
+            }
             _ => FoldedFile { digest, from_nanos: from, until_nanos: until },
         };
         ledger.files.insert(file.name.clone(), folded);
@@ -238,8 +237,11 @@ impl Done {
     pub(crate) fn text(&self, output: Output) -> String {
         let mut text = String::new();
         for view in &self.views {
-            let unchanged =
-                if view.files_known > 0 { format!(", {} unchanged files not read", count(view.files_known as u64)) } else { String::new() };
+            let unchanged = if view.files_known > 0 {
+                format!(", {} unchanged files not read", count(view.files_known as u64))
+            } else {
+                String::new()
+            };
             text.push_str(&format!(
                 "{}: {} entities in {} files ({}){unchanged}\n",
                 view.view,
@@ -263,7 +265,9 @@ impl Done {
         text.push_str(&table.render(output));
         let snapshot = self.report.snapshot.map(|snapshot| snapshot.to_string()).unwrap_or_default();
         match &self.report.record {
-            Some(record) => text.push_str(&format!("epoch {}: snapshot {snapshot}, in {}\n", record.epoch, duration(self.elapsed))),
+            Some(record) => {
+                text.push_str(&format!("epoch {}: snapshot {snapshot}, in {}\n", record.epoch, duration(self.elapsed)))
+            }
             None => text.push_str(&format!("nothing has changed: snapshot {snapshot} is current\n")),
         }
         text

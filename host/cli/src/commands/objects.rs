@@ -37,7 +37,11 @@ pub(crate) fn run(kind: Kind, args: &ObjectArgs, global: &Global, output: Output
             let object = objects.iter().find(|object| object.name == *name).ok_or_else(|| {
                 let known: Vec<&str> = objects.iter().map(|object| object.name.as_str()).take(12).collect();
                 let failure = Failure::input(format!("no {} is called `{name}`", kind.noun()));
-                if known.is_empty() { failure.hint("there are none") } else { failure.hint(format!("there are {}", known.join(", "))) }
+                if known.is_empty() {
+                    failure.hint("there are none")
+                } else {
+                    failure.hint(format!("there are {}", known.join(", ")))
+                }
             })?;
             output.line(&pretty(&object.json))
         }
@@ -125,12 +129,7 @@ impl Kind {
                         .collect();
                     Object {
                         name: service.name.clone(),
-                        cells: vec![
-                            service.name.clone(),
-                            views.join(", "),
-                            count.to_string(),
-                            service.about.description.clone(),
-                        ],
+                        cells: vec![service.name.clone(), views.join(", "), count.to_string(), service.about.description.clone()],
                         json: with_about(
                             &service.about,
                             json!({

@@ -43,8 +43,7 @@ pub(crate) fn status(global: &Global, output: Output) -> Outcome {
                 }
                 let mut text = text.render(output);
                 if !tables.is_empty() {
-                    let mut views =
-                        Table::new(&["table", "view", "newest event", "rows#", "delta rows#", "pages#", "bytes#"]);
+                    let mut views = Table::new(&["table", "view", "newest event", "rows#", "delta rows#", "pages#", "bytes#"]);
                     for table in &tables {
                         for (view, watermark) in &table.views {
                             views.row([

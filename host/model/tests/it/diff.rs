@@ -55,28 +55,31 @@ fn changes_say_what_they_mean_for_what_is_served() {
         Some(CREDIT),
         &after,
         expect![[r#"
-        ~ source bureau
-            path: "data/history.csv" -> "data/other.csv"
-            the next `mezze materialize-incremental` reads all of its files again
-        ~ feature view credit_history
-            available_after: "2h" -> "3h"
-            group: null -> "slow"
-            moves from table dob_ssn:string to dob_ssn:string/slow: both are written anew with the next snapshot
-            training sets made from now on see its rows at other times
-        ~ feature view zipcode_features
-            ttl: "3650d" -> "30d"
-            schema: [{"name":"city","dtype":"string"},{"name":"population","dtype":"int64"}] -> [{"name":"state","dtype":"string"},{"name":"population","dtype":"float64"}]
-            retain: "7300d" -> "60d"
-            the new ttl counts in joins at once, and in serving from the next snapshot on
-            `state` is new: null until the next `mezze materialize`
-            `population` changes from int64 to float64: snapshots keep the old type until the next `mezze materialize`
-            `city` is no longer served from the next snapshot on
-        + feature service couples
-            served with the next snapshot
-        - feature service pairs
-            no longer served from the next snapshot on; requests for it then get status 404
-        1 to create, 3 to update, 1 to delete, 5 unchanged
-    "#]],
+            ~ source bureau
+                path: "data/history.csv" -> "data/other.csv"
+                the next `mezze materialize-incremental` reads all of its files again
+            ~ feature view credit_history
+                available_after: "2h" -> "3h"
+                group: null -> "slow"
+                moves from table dob_ssn:string to dob_ssn:string/slow: both are written anew with the next snapshot
+                training sets made from now on see its rows at other times
+            ~ feature view zipcode_features
+                ttl: "3650d" -> "30d"
+                schema: [{"name":"city","dtype":"string"},{"name":"population","dtype":"int64"}] -> [{"name":"state","dtype":"string"},{"name":"population","dtype":"float64"}]
+                retain: "7300d" -> "60d"
+                the new ttl counts in joins at once, and in serving from the next snapshot on
+                `state` is new: null until the next `mezze materialize`
+                `population` changes from int64 to float64: snapshots keep the old type until the next `mezze materialize`
+                `city` is no longer served from the next snapshot on
+            + feature service couples
+                served with the next snapshot
+            ~ feature service credit_v1
+                features: [{"view":"zipcode_features","features":["city","population"]},{"view":"credit_history","features":["mortgage_due"]}] -> [{"view":"zipcode_features","features":["state","population"]},{"view":"credit_history","features":["mortgage_due"]}]
+                takes effect with the next snapshot
+            - feature service pairs
+                no longer served from the next snapshot on; requests for it then get status 404
+            1 to create, 4 to update, 1 to delete, 4 unchanged
+        "#]],
     );
 }
 
