@@ -1,0 +1,166 @@
+//! One snapshot and the pages of it that are here.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use mezze_core::{self as core, Head, OpenError, PageRef, Plan, SegmentId, Snapshot, Timestamp};
+
+use crate::{Limits, MediaType, Outcome, PageKey, Question, Refusal};
+
+/// A component runs one call at a time, so nothing is ever borrowed twice.
+#[derive(Default)]
+pub(crate) struct Store {
+    inner: RefCell<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    snapshot: Option<Snapshot>,
+    pages: BTreeMap<core::PageKey, Page>,
+    bytes: usize,
+    budget: usize,
+    /// Counts lookups: a page knows the last that used it.
+    clock: u64,
+    /// The plan of the last lookup: its pages are being brought, and asking again need not plan again.
+    waiting: Option<Rc<Plan>>,
+}
+
+struct Page {
+    bytes: Rc<[u8]>,
+    used: u64,
+}
+
+impl Store {
+    pub(crate) fn with_budget(budget: usize) -> Self {
+        Self { inner: RefCell::new(Inner { budget, ..Inner::default() }) }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.inner.borrow().bytes
+    }
+
+    pub(crate) fn open_snapshot(&self, head: &[u8], manifest: Option<&[u8]>) -> Result<crate::Snapshot, crate::OpenError> {
+        let opened = match manifest {
+            Some(manifest) => Head::decode(head).map_err(OpenError::Format).and_then(|head| Snapshot::open_with_manifest(&head, manifest)),
+            None => Snapshot::open(head),
+        };
+        let snapshot = opened.map_err(|error| match error {
+            OpenError::ManifestNeeded { snapshot } => crate::OpenError::ManifestNeeded(snapshot.to_string()),
+            error => crate::OpenError::Unusable(error.to_string()),
+        })?;
+        let shown = crate::Snapshot {
+            id: halves(snapshot.id().bytes()),
+            epoch: snapshot.epoch(),
+            issued_at: snapshot.issued_at().nanos(),
+        };
+        let mut inner = self.inner.borrow_mut();
+        let known = |key: &core::PageKey| {
+            let table = snapshot.manifest().tables.get(usize::from(key.table));
+            table.is_some_and(|table| table.base.iter().chain(&table.delta).any(|segment| segment.id == key.segment))
+        };
+        inner.pages.retain(|key, _| known(key));
+        inner.bytes = inner.pages.values().map(|page| page.bytes.len()).sum();
+        inner.snapshot = Some(snapshot);
+        inner.waiting = None;
+        Ok(shown)
+    }
+
+    pub(crate) fn answer(&self, question: &Question) -> Outcome {
+        let mut inner = self.inner.borrow_mut();
+        let Some(snapshot) = &inner.snapshot else {
+            return refused(&core::Refusal::unavailable("no snapshot is open"));
+        };
+        let now = Timestamp::from_nanos(question.now);
+        let plan = match snapshot.plan_body(&question.body, media(question.media), now, &limits(question.limits)) {
+            Ok(plan) => plan,
+            Err(refusal) => return refused(&refusal),
+        };
+        inner.clock += 1;
+        let clock = inner.clock;
+        let mut missing = Vec::new();
+        let mut pages = Vec::with_capacity(plan.pages().len());
+        for key in plan.pages() {
+            match inner.pages.get_mut(key) {
+                Some(page) => {
+                    page.used = clock;
+                    pages.push(Rc::clone(&page.bytes));
+                }
+                None => missing.push(PageKey { segment: halves(key.segment.bytes()), table: key.table, bucket: key.bucket }),
+            }
+        }
+        if !missing.is_empty() {
+            inner.waiting = Some(Rc::new(plan));
+            return Outcome::Missing(missing);
+        }
+        inner.waiting = None;
+        inner.keep_budget(clock);
+        drop(inner);
+        let refs: Vec<Option<PageRef<'_>>> = pages.iter().map(|page| PageRef::resident(page).ok()).collect();
+        let mut body = Vec::new();
+        match plan.write_answer(&refs, media(question.accept), &mut body) {
+            Ok(()) => Outcome::Answer(body),
+            Err(error) => refused(&core::Refusal::unavailable(error.to_string())),
+        }
+    }
+
+    pub(crate) fn put(&self, key: &PageKey, bytes: Vec<u8>) -> Result<(), String> {
+        let mut inner = self.inner.borrow_mut();
+        let plan = inner.waiting.clone().ok_or("no lookup waits for pages")?;
+        let segment = SegmentId::from_bytes(whole(key.segment));
+        let key = core::PageKey::new(segment, key.table, key.bucket);
+        let index = plan.pages().binary_search(&key).map_err(|_| format!("page {key} was not asked for"))?;
+        let (segment, table) = plan.page_home(index).ok_or("the page is of no table")?;
+        PageRef::verify(&bytes, &key, segment.bucket_count, &table.schema).map_err(|error| format!("page {key}: {error}"))?;
+        let used = inner.clock;
+        inner.bytes += bytes.len();
+        if let Some(before) = inner.pages.insert(key, Page { bytes: bytes.into(), used }) {
+            inner.bytes -= before.bytes.len();
+        }
+        inner.keep_budget(used);
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// Drops the pages that were used longest ago, but none of lookup number `clock`.
+    fn keep_budget(&mut self, clock: u64) {
+        while self.bytes > self.budget {
+            let oldest = self.pages.iter().filter(|(_, page)| page.used < clock).min_by_key(|(_, page)| page.used);
+            let Some(key) = oldest.map(|(key, _)| *key) else { return };
+            if let Some(page) = self.pages.remove(&key) {
+                self.bytes -= page.bytes.len();
+            }
+        }
+    }
+}
+
+fn refused(refusal: &core::Refusal) -> Outcome {
+    let mut body = Vec::new();
+    refusal.write(&mut body);
+    Outcome::Refused(Refusal { status: refusal.status, body })
+}
+
+fn media(media: MediaType) -> core::MediaType {
+    match media {
+        MediaType::Json => core::MediaType::Json,
+        MediaType::MessagePack => core::MediaType::MessagePack,
+    }
+}
+
+fn limits(limits: Limits) -> core::Limits {
+    core::Limits::server()
+        .with_request_bytes_max(limits.request_bytes as usize)
+        .with_entities_max(limits.entities as usize)
+        .with_values_max(limits.values as usize)
+        .with_pages_max(limits.pages as usize)
+}
+
+fn halves(bytes: [u8; 16]) -> (u64, u64) {
+    let number = u128::from_be_bytes(bytes);
+    ((number >> 64) as u64, number as u64)
+}
+
+fn whole((high, low): (u64, u64)) -> [u8; 16] {
+    (u128::from(high) << 64 | u128::from(low)).to_be_bytes()
+}
