@@ -16,8 +16,10 @@ use common::{Repo, post};
 /// and what is wrong.
 fn corpus() -> Vec<String> {
     let mut requests = Vec::new();
-    let views = ["profile:age", "profile:name", "profile:score", "profile:ratio", "profile:active", "profile:seen", "profile:tags"];
-    let users = ["[1]", "[2, 3, 4]", "[5]", "[999]", "[null]", "[\"7\"]", "[1, 1, null, 999, 8]", "[9.0]", "[-1]", "[10, 11, 12]"];
+    let views =
+        ["profile:age", "profile:name", "profile:score", "profile:ratio", "profile:active", "profile:seen", "profile:tags"];
+    let users =
+        ["[1]", "[2, 3, 4]", "[5]", "[999]", "[null]", "[\"7\"]", "[1, 1, null, 999, 8]", "[9.0]", "[-1]", "[10, 11, 12]"];
     for full in [false, true] {
         for expired in ["null", "value"] {
             for user in users {
@@ -35,7 +37,9 @@ fn corpus() -> Vec<String> {
     }
     for (user, item) in [("[1, 2]", r#"["a", "b"]"#), ("[3]", r#"["ü"]"#), ("[4]", "[null]"), ("[5]", r#"["nobody"]"#)] {
         requests.push(format!(r#"{{"features": ["pairs:clicks"], "entities": {{"user_id": {user}, "item": {item}}}}}"#));
-        requests.push(format!(r#"{{"features": ["pairs:clicks", "profile:age", "today:rate"], "entities": {{"item": {item}, "user_id": {user}}}}}"#));
+        requests.push(format!(
+            r#"{{"features": ["pairs:clicks", "profile:age", "today:rate"], "entities": {{"item": {item}, "user_id": {user}}}}}"#
+        ));
         requests.push(format!(
             r#"{{"feature_service": "friends", "full_feature_names": true, "entities": {{"user_id": {user}, "friend": {user}}}}}"#
         ));

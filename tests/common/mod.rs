@@ -54,7 +54,10 @@ impl Repo {
             );
         }
         repo.write("data/users/1.json", &users);
-        repo.write("data/pairs.csv", "user_id,item,ts,clicks\n1,a,2026-01-01T00:00:00Z,5\n2,b,2026-01-02T00:00:00Z,\n3,ü,2026-01-03T00:00:00Z,7\n");
+        repo.write(
+            "data/pairs.csv",
+            "user_id,item,ts,clicks\n1,a,2026-01-01T00:00:00Z,5\n2,b,2026-01-02T00:00:00Z,\n3,ü,2026-01-03T00:00:00Z,7\n",
+        );
         repo.write("data/today.csv", "ts,rate\n2026-01-01T00:00:00Z,1.5\n2026-01-02T00:00:00Z,2.5\n");
         repo
     }
@@ -165,3 +168,34 @@ feature_services:
       - profile:age
       - { view: profile, features: [age, name], alias: friend, join_key_map: { user_id: friend } }
 ";
+
+/// The serving component over the snapshots of a folder.
+pub(crate) struct Component {
+    store: mezze_runtime::ServingStore,
+    folder: PathBuf,
+}
+
+impl Component {
+    pub(crate) fn open(folder: &Path) -> Self {
+        let mut config = mezze_runtime::RuntimeConfig::default();
+        config.deadline = std::time::Duration::from_secs(60);
+        let runtime = mezze_runtime::Runtime::new(config).expect("the component can be run");
+        let mut store = runtime.store(1 << 20).expect("there is room for an instance");
+        let head = fs::read(folder.join("head")).expect("there is a head");
+        store.open(&head, None).expect("the head is whole");
+        Self { store, folder: folder.to_path_buf() }
+    }
+
+    pub(crate) fn lookup(&mut self, body: &str) -> (u16, Vec<u8>) {
+        let now = mezze_server::now().nanos();
+        let folder = &self.folder;
+        let fetch = |page: &mezze_runtime::PageName| {
+            let file = fs::read(folder.join(format!("s/{:032x}/{}", page.segment, page.table))).ok()?;
+            let tail = file.len() - mezze_core::SegmentIndex::tail_bytes(&file).ok()? as usize;
+            let range = mezze_core::SegmentIndex::decode(&file[tail..]).ok()?.page_range(page.bucket)?;
+            Some(file[range.start as usize..range.end as usize].to_vec())
+        };
+        let served = self.store.lookup(&mezze_runtime::Lookup::json(body.as_bytes(), now), fetch).expect("the pages are whole");
+        (served.status, served.body)
+    }
+}

@@ -42,7 +42,9 @@ impl Store {
 
     pub(crate) fn open_snapshot(&self, head: &[u8], manifest: Option<&[u8]>) -> Result<crate::Snapshot, crate::OpenError> {
         let opened = match manifest {
-            Some(manifest) => Head::decode(head).map_err(OpenError::Format).and_then(|head| Snapshot::open_with_manifest(&head, manifest)),
+            Some(manifest) => {
+                Head::decode(head).map_err(OpenError::Format).and_then(|head| Snapshot::open_with_manifest(&head, manifest))
+            }
             None => Snapshot::open(head),
         };
         let snapshot = opened.map_err(|error| match error {

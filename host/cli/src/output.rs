@@ -46,15 +46,17 @@ impl Color {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Paint {
     Bad,
-    Dim,
-    Good,
     Head,
-    Warn,
 }
 
 impl Output {
     pub(crate) fn new(format: Format, color: Color, quiet: bool) -> Self {
         Self { format, quiet, color: color.on(io::stdout().is_terminal()) }
+    }
+
+    /// The same, but for what is not a result.
+    pub(crate) const fn quiet(self) -> Self {
+        Self { quiet: true, ..self }
     }
 
     /// The text in its colour.
@@ -105,10 +107,7 @@ pub(crate) fn paint_if(on: bool, paint: Paint, text: &str) -> String {
     }
     let code = match paint {
         Paint::Bad => "1;31",
-        Paint::Dim => "2",
-        Paint::Good => "32",
         Paint::Head => "1",
-        Paint::Warn => "33",
     };
     format!("\x1b[{code}m{text}\x1b[0m")
 }

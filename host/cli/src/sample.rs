@@ -12,7 +12,7 @@ use arrow::array::{
     ArrayRef, BooleanArray, Float32Array, Float64Array, Int32Array, Int64Array, ListBuilder, RecordBatch, StringArray,
     StringBuilder, TimestampMicrosecondArray, TimestampNanosecondArray,
 };
-use mezze_core::{NANOS_PER_SECOND, Span, Timestamp};
+use mezze_core::{Span, Timestamp};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -45,6 +45,12 @@ pub(crate) fn write(folder: &Path, project: &str) -> Outcome {
     let readme = include_str!("sample/README.md").replace("{{project}}", project);
     let borrower = &people[0];
     put("README.md", readme.replace("{{zipcode}}", &borrower.zipcode.to_string()).replace("{{dob_ssn}}", &borrower.dob_ssn))
+}
+
+/// A borrower of the sample: ZIP code and key.
+pub(crate) fn borrower() -> (i64, String) {
+    let people = people(&places());
+    people.into_iter().next().map_or_else(|| (0, String::new()), |person| (person.zipcode, person.dob_ssn))
 }
 
 fn is_free(folder: &Path) -> io::Result<bool> {

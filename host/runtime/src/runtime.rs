@@ -73,16 +73,13 @@ impl Runtime {
         let setup = |error: wasmtime::Error| RuntimeError::Setup(format!("{error:#}"));
         let mut pool = PoolingAllocationConfig::default();
         pool.total_component_instances(config.instances_max)
-            .total_core_instances(config.instances_max.saturating_mul(2))
+            .total_core_instances(config.instances_max.saturating_mul(4))
             .total_memories(config.instances_max.saturating_mul(2))
             .total_tables(config.instances_max.saturating_mul(4))
             .max_memory_size(config.memory_max)
             .linear_memory_keep_resident(256 << 10);
         let mut engine = Config::new();
-        engine
-            .epoch_interruption(true)
-            .concurrency_support(false)
-            .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+        engine.epoch_interruption(true).concurrency_support(false).allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
         let engine = Engine::new(&engine).map_err(setup)?;
         let component = match &config.cache {
             Some(folder) => cache::load(&engine, SERVING, folder)?,

@@ -171,11 +171,7 @@ impl ServingStore {
         let opened = self.call(|store, instance, resource| store.call_open(instance, resource, head, manifest))?;
         let snapshot = opened.map_err(unusable)?;
         self.opened = Some((head.to_vec(), manifest.map(<[u8]>::to_vec)));
-        Ok(SnapshotInfo {
-            id: whole(snapshot.id),
-            epoch: snapshot.epoch,
-            issued_at_nanos: snapshot.issued_at,
-        })
+        Ok(SnapshotInfo { id: whole(snapshot.id), epoch: snapshot.epoch, issued_at_nanos: snapshot.issued_at })
     }
 
     /// Answers a request. `fetch` reads a page that is not here yet, in any way: `None` says that it is not to be had.

@@ -1,6 +1,6 @@
 //! `mezze get-historical-features`
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use mezze_offline::{EntitySource, FeatureSelection, HistoricalRequest, Progress as Step, Summary, get_historical_features};
 use serde_json::{Value as Json, json};
@@ -88,9 +88,4 @@ impl From<mezze_offline::OfflineError> for Failure {
         let exit = if error.is_input() { Exit::Input } else { Exit::Failed };
         Self::of(exit, &error)
     }
-}
-
-/// A path of an argument as the repository's commands see it.
-pub(crate) fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
 }

@@ -6,7 +6,7 @@ use mezze_core::{Span, Timestamp};
 use mezze_replica::{Origin, Prune, PruneMode, Publish, read_head};
 use serde_json::{Value as Json, json};
 
-use crate::args::{ForgetArgs, Global, PruneArgs, PublishArgs, RollbackArgs};
+use crate::args::{Global, PruneArgs, PublishArgs, RollbackArgs};
 use crate::context::{Context, block_on, holder, now, show_instant};
 use crate::failure::{Failure, Outcome};
 use crate::output::{Output, Table, count, duration, size};

@@ -239,7 +239,9 @@ fn the_compiled_component_is_kept_and_a_damaged_one_is_made_anew() {
     let before = modified(&file);
     start();
     assert_eq!(modified(&file), before);
-    for damage in [whole[..whole.len() / 2].to_vec(), Vec::new(), [&whole[..whole.len() - 1], &[whole[whole.len() - 1] ^ 1]].concat()] {
+    for damage in
+        [whole[..whole.len() / 2].to_vec(), Vec::new(), [&whole[..whole.len() - 1], &[whole[whole.len() - 1] ^ 1]].concat()]
+    {
         fs::write(&file, damage).expect("it can be written");
         start();
         assert_eq!(fs::read(&file).expect("it can be read").len(), whole.len());
