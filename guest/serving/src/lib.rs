@@ -7,7 +7,7 @@ mod store;
 use store::Store;
 
 /// What wit/mezze.wit declares.
-#[allow(missing_docs, unreachable_pub, reason = "generated; the interface is documented in wit/mezze.wit")]
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; the interface is documented in wit/mezze.wit")]
 mod bindings {
     wit_bindgen::generate!({ world: "serving", path: "../../wit", pub_export_macro: true });
 }
@@ -44,4 +44,8 @@ impl GuestStore for Store {
     }
 }
 
-bindings::export!(Component with_types_in bindings);
+#[allow(unreachable_pub, reason = "generated")]
+mod exported {
+    use super::{Component, bindings};
+    bindings::export!(Component with_types_in bindings);
+}

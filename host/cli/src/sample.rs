@@ -303,7 +303,7 @@ impl Random {
 
     /// From 0 to `end`, without it.
     fn below(&mut self, end: u64) -> u64 {
-        (u128::from(self.next()) * u128::from(end) >> 64) as u64
+        ((u128::from(self.next()) * u128::from(end)) >> 64) as u64
     }
 
     /// From 0 to 1, without it.

@@ -238,13 +238,19 @@ pub enum OfflineError {
     Engine(#[from] DataFusionError),
     /// What the join says.
     #[error(transparent)]
-    Join(#[from] PitError),
+    Join(Box<PitError>),
     /// A column could not be converted.
     #[error(transparent)]
     Arrow(#[from] ArrowError),
     /// A background task of this process ended before it was done.
     #[error("a background task failed: {0}")]
     Task(#[from] tokio::task::JoinError),
+}
+
+impl From<PitError> for OfflineError {
+    fn from(error: PitError) -> Self {
+        Self::Join(Box::new(error))
+    }
 }
 
 impl OfflineError {
@@ -259,7 +265,7 @@ impl OfflineError {
             DataFusionError::External(inner) => match inner.downcast::<Self>() {
                 Ok(own) => *own,
                 Err(other) => match other.downcast::<PitError>() {
-                    Ok(error) => Self::Join(*error),
+                    Ok(error) => Self::Join(error),
                     Err(other) => Self::Engine(DataFusionError::External(other)),
                 },
             },

@@ -242,7 +242,7 @@ async fn respond<A: Answer>(shared: &Shared<A>, request: Request<Incoming>) -> R
 async fn online_features<A: Answer>(shared: &Shared<A>, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let exchange = match exchange(request.headers()) {
         Ok(exchange) => exchange,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     let options = &shared.options;
     let body = match tokio::time::timeout(options.receive_timeout, receive(request.into_body(), options.body_bytes_max)).await {
@@ -273,7 +273,7 @@ async fn online_features<A: Answer>(shared: &Shared<A>, request: Request<Incomin
 
 /// Which formats the request's headers speak of. A body without a type is JSON, and so is one of the type that `curl -d`
 /// sends unasked.
-fn exchange(headers: &HeaderMap) -> Result<Exchange, Response<Full<Bytes>>> {
+fn exchange(headers: &HeaderMap) -> Result<Exchange, Box<Response<Full<Bytes>>>> {
     let request = match headers.get(header::CONTENT_TYPE) {
         None => MediaType::Json,
         Some(value) => match media_type(value.as_bytes()) {
@@ -281,7 +281,7 @@ fn exchange(headers: &HeaderMap) -> Result<Exchange, Response<Full<Bytes>>> {
             b"application/msgpack" | b"application/x-msgpack" | b"application/vnd.msgpack" => MediaType::MessagePack,
             _ => {
                 let message = "the content-type must be application/json or application/msgpack";
-                return Err(closing(detail(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)));
+                return Err(Box::new(closing(detail(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))));
             }
         },
     };

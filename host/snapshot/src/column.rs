@@ -429,9 +429,8 @@ fn value_at(value_type: &ValueType, array: &ArrayRef, row: usize) -> Result<Valu
         }
         (ValueType::Map(element), DataType::Map(..)) => {
             let entries = array.as_map().value(row);
-            let (keys, values) = match (entries.columns().first(), entries.columns().get(1)) {
-                (Some(keys), Some(values)) => (keys, values),
-                _ => return Err(mismatch()),
+            let (Some(keys), Some(values)) = (entries.columns().first(), entries.columns().get(1)) else {
+                return Err(mismatch());
             };
             let keys = elements(&ValueType::String, keys)?;
             let values = elements(element, values)?;

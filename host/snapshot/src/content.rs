@@ -113,7 +113,7 @@ impl Keyed {
                 keys.iter()
                     .map(|column| column.key_part(*a).cmp(&column.key_part(*b)))
                     .find(|order| order.is_ne())
-                    .unwrap_or(a.cmp(b))
+                    .unwrap_or_else(|| a.cmp(b))
             })
         });
         self.hashes = order.iter().filter_map(|row| hash_of.get(*row as usize).copied()).collect();

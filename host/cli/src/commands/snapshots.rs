@@ -93,7 +93,7 @@ async fn tables_of(origin: &Origin) -> Outcome<Vec<TableStatus>> {
                     .zip(&table.watermarks)
                     .map(|(view, at)| (view.name.clone(), watermark(at)))
                     .collect(),
-                base_rows: table.base.as_ref().map_or(u64::from(table.inline.is_some()), |segment| segment.row_count),
+                base_rows: table.base.as_ref().map_or_else(|| u64::from(table.inline.is_some()), |segment| segment.row_count),
                 delta_rows: table.delta.as_ref().map_or(0, |segment| segment.row_count),
                 pages: segments().map(|segment| u64::from(segment.bucket_count)).sum(),
                 bytes: segments().map(|segment| segment.page_bytes).sum(),

@@ -1,0 +1,113 @@
+//! What the pages show is what the commands say.
+
+mod common;
+
+use std::path::Path;
+
+use common::{Repo, mezze};
+
+/// A block of a page, behind a comment that names it.
+fn block(page: &str, name: &str) -> String {
+    let start = format!("<!-- session:{name} -->\n```text\n");
+    let rest = page.split(&start).nth(1).unwrap_or_else(|| panic!("the page has no session {name}"));
+    rest.split("```").next().expect("a block ends").to_owned()
+}
+
+/// The text without what differs from run to run: numbers with their units, ids and temporary folders.
+fn masked(text: &str) -> Vec<String> {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "µs", "ms", "s"];
+    text.lines()
+        .map(|line| {
+            let words = line.split_whitespace().map(|word| {
+                let bare = word.trim_matches(|letter: char| matches!(letter, ',' | ':' | ';' | '(' | ')' | '|'));
+                if bare.chars().any(|letter| letter.is_ascii_digit()) || bare.starts_with('/') { "#" } else { bare }
+            });
+            let words: Vec<&str> = words.filter(|word| !UNITS.contains(word)).collect();
+            words.join(" ")
+        })
+        .collect()
+}
+
+fn run(arguments: &[&str], folder: &Path) -> String {
+    let output = mezze().current_dir(folder).args(arguments).output().expect("it can be run");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("output is text")
+}
+
+const README: &str = include_str!("../README.md");
+
+#[test]
+fn the_readme_shows_what_the_demo_says() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    assert_eq!(masked(&block(README, "demo")), masked(&run(&["demo"], folder.path())));
+}
+
+#[test]
+fn the_readme_shows_what_the_commands_say() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let session = block(README, "own");
+    let mut at = folder.path().to_path_buf();
+    let mut shown = session.lines().peekable();
+    let mut commands = 0;
+    while let Some(line) = shown.next() {
+        let command = line.strip_prefix("$ ").unwrap_or_else(|| panic!("expected a command, found {line}"));
+        let mut expected = String::new();
+        while let Some(output) = shown.next_if(|line| !line.starts_with("$ ")) {
+            expected += output;
+            expected.push('\n');
+        }
+        if let Some(inner) = command.strip_prefix("cd ") {
+            at = at.join(inner);
+            continue;
+        }
+        let arguments: Vec<&str> = command.split_whitespace().collect();
+        assert_eq!(arguments[0], "mezze");
+        assert_eq!(masked(&expected), masked(&run(&arguments[1..], &at)), "{command}");
+        commands += 1;
+    }
+    assert!(commands >= 5, "{commands} commands");
+}
+
+#[test]
+fn the_page_on_embedding_shows_the_example() {
+    let page = include_str!("../docs/EMBEDDING.md");
+    let example = include_str!("../host/runtime/examples/embed.rs");
+    let lines = example.split("// begin: ten lines\n").nth(1).expect("it is marked");
+    let lines = lines.split("    // end").next().expect("it is marked");
+    let lines: String = lines.lines().map(|line| line.trim_start_matches("    ").to_owned() + "\n").collect();
+    assert!(lines.lines().count() <= 10);
+    assert!(page.contains(&lines), "docs/EMBEDDING.md does not show:\n{lines}");
+}
+
+#[test]
+fn every_link_between_pages_leads_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut pages = vec![root.join("README.md")];
+    pages.extend(std::fs::read_dir(root.join("docs")).expect("it is there").map(|entry| entry.expect("a page").path()));
+    let mut links = 0;
+    for page in pages {
+        let text = std::fs::read_to_string(&page).expect("it is text");
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if !link.contains("://") {
+                let target = page.parent().expect("it is in a folder").join(link.split('#').next().expect("it has a path"));
+                assert!(target.exists(), "{} links to {link}", page.display());
+                links += 1;
+            }
+        }
+    }
+    assert!(links >= 10);
+}
+
+#[test]
+fn the_pages_name_only_commands_that_are_there() {
+    let repo = Repo::every_type();
+    let help = repo.run(&["--help"]);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    for page in std::fs::read_dir(root.join("docs")).expect("it is there") {
+        let text = std::fs::read_to_string(page.expect("a page").path()).expect("it is text");
+        for rest in text.split("`mezze ").skip(1) {
+            let command: String = rest.chars().take_while(|letter| letter.is_ascii_lowercase() || *letter == '-').collect();
+            assert!(command.is_empty() || command == "help" || help.contains(&format!("  {command} ")), "`mezze {command}`");
+        }
+    }
+}
