@@ -36,7 +36,9 @@ impl Context {
             Failure::input(format!("nothing is recorded in the registry {}", self.config.registry))
                 .hint("run `mezze apply` first")
         })?;
-        if mezze_model::diff(Some(&version.definitions), &self.definitions).is_changed() {
+        if mezze_model::diff(Some(&version.definitions), &with_known_schemas(&self.definitions, &version.definitions))
+            .is_changed()
+        {
             self.output.note("note: the definitions have changed since the last `mezze apply`; the applied ones are used");
         }
         Ok(version)
@@ -65,6 +67,25 @@ impl Context {
     pub(crate) fn replicas(&self) -> Outcome<Vec<(String, Store)>> {
         self.config.replicas.iter().map(|(name, config)| Ok((name.clone(), open_replica(config, &self.repo)?))).collect()
     }
+}
+
+/// Definitions with the schemas that an earlier apply took from the sources, where the files leave them out.
+fn with_known_schemas(definitions: &Definitions, applied: &Definitions) -> Definitions {
+    let mut known = definitions.clone();
+    for view in known.feature_views.iter_mut().filter(|view| view.schema.is_empty()) {
+        if let Some(applied) = applied.feature_view(&view.name) {
+            view.schema.clone_from(&applied.schema);
+        }
+    }
+    let views = known.feature_views.clone();
+    for service in &mut known.feature_services {
+        for projection in service.projections.iter_mut().filter(|projection| projection.features.is_empty()) {
+            if let Some(view) = views.iter().find(|view| view.name == projection.view) {
+                projection.features = view.schema.iter().map(|feature| feature.name.clone()).collect();
+            }
+        }
+    }
+    known
 }
 
 fn open_replica(config: &ReplicaConfig, repo: &Path) -> Outcome<Store> {

@@ -98,7 +98,9 @@ fn read(path: &Path, name: &str, variable: &dyn Fn(&str) -> Option<String>, foun
             return None;
         }
     };
-    let mut node: Node = match serde_saphyr::from_str(&text) {
+    // `y`, `no` and `on` are names, as YAML 1.2 has it.
+    let options = serde_saphyr::options! { strict_booleans: true };
+    let mut node: Node = match serde_saphyr::from_str_with_options(&text, options) {
         Ok(node) => node,
         // Nothing but comments.
         Err(_) if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) => return None,

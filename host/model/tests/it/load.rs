@@ -50,6 +50,13 @@ fn files_are_read_together_and_names_may_be_in_any_of_them() {
 }
 
 #[test]
+fn names_that_older_yaml_takes_for_flags_are_names() {
+    let definitions = definitions("entities: [{ name: y }, { name: no }, { name: on }]\n");
+    let names: Vec<&str> = definitions.entities.iter().map(|entity| entity.name.as_str()).collect();
+    assert_eq!(names, ["no", "on", "y"]);
+}
+
+#[test]
 fn variables_of_the_environment_are_put_in() {
     let text = "sources: [{ name: s, path: '${BUCKET}/${FOLDER:-rows}', timestamp_field: ts }]\n";
     assert_eq!(definitions(text).sources[0].path, "s3://bucket/rows");
