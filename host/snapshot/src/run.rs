@@ -236,13 +236,8 @@ impl<'a> Materialize<'a> {
             }
         }
         let old_sets = sets.len();
-        let mut new_views = Vec::new();
-        for rows in rows {
-            let Some(view) = schema.views.iter().position(|view| view.name == rows.view) else { continue };
-            let Some(store) = stores.get_mut(view) else { continue };
-            new_views.push(view);
-            sets.push(new_rows(schema, view, rows, store)?);
-        }
+        let (new_views, new_sets) = self.take_new_rows(schema, rows, &mut stores)?;
+        sets.extend(new_sets);
         let forgotten: HashMap<u64, i64> = state
             .forgotten
             .iter()
@@ -327,6 +322,33 @@ impl<'a> Materialize<'a> {
             table.base = Some(self.write_segment(&content, Some(&alive), "base", &mut report).await?);
         }
         Ok((table, report))
+    }
+
+    /// Appends the new rows of each view to its store, the views at the same time; which views, and their keys.
+    fn take_new_rows(
+        &self,
+        schema: &TableSchema,
+        rows: &[ViewRows],
+        stores: &mut [ViewStore],
+    ) -> Result<(Vec<usize>, Vec<Keyed>), SnapshotError> {
+        let mut free: Vec<Option<&mut ViewStore>> = stores.iter_mut().map(Some).collect();
+        let mut work = Vec::new();
+        for rows in rows {
+            let Some(view) = schema.views.iter().position(|view| view.name == rows.view) else { continue };
+            let Some(store) = free.get_mut(view).and_then(Option::take) else { continue };
+            work.push((view, rows, store));
+        }
+        let views = work.iter().map(|(view, ..)| *view).collect();
+        let take = |(view, rows, store): (usize, &ViewRows, &mut ViewStore)| new_rows(schema, view, rows, store);
+        if self.threads <= 1 {
+            return Ok((views, work.into_iter().map(take).collect::<Result<_, _>>()?));
+        }
+        let sets = std::thread::scope(|scope| {
+            let takes: Vec<_> = work.into_iter().map(|work| scope.spawn(move || take(work))).collect();
+            let joined = takes.into_iter().map(|take| take.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            joined.collect::<Result<_, _>>()
+        })?;
+        Ok((views, sets))
     }
 
     /// Writes a segment's file, unless it is there already.
