@@ -21,8 +21,8 @@ pub struct TableSchema {
 impl TableSchema {
     /// A table of these key columns and views, both put into canonical order.
     pub fn new(name: impl Into<String>, mut keys: Vec<KeyColumn>, mut views: Vec<ViewSchema>) -> Self {
-        keys.sort_by(|a, b| a.join_key.cmp(&b.join_key));
-        views.sort_by(|a, b| a.name.cmp(&b.name));
+        keys.sort_unstable_by(|a, b| a.join_key.cmp(&b.join_key));
+        views.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Self { name: name.into(), keys, views }
     }
 

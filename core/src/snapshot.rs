@@ -149,38 +149,34 @@ impl Snapshot {
 
     /// A snapshot from its parts; nothing is checked but what [`Manifest::decode`] has checked.
     pub fn new(id: SnapshotId, epoch: u64, issued_at: Timestamp, manifest: Manifest) -> Self {
-        let views = manifest
-            .tables
-            .iter()
-            .zip(0_u16..)
-            .flat_map(|(table, number)| {
-                table.schema.views.iter().zip(0_u16..).map(move |(view, index)| (view.name.clone(), (number, index)))
-            })
-            .collect();
-        let services = manifest
-            .services
-            .iter()
-            .map(|service| {
-                let mut read = ReadPlan::default();
-                for projection in &service.projections {
-                    read.add(
-                        &manifest,
-                        (projection.table, projection.view),
-                        projection.alias.as_deref(),
-                        &projection.join_key_map,
-                        projection.features.iter().map(|feature| usize::from(*feature)),
-                    );
-                }
-                read.request_fields = service
-                    .request_sources
-                    .iter()
-                    .filter_map(|number| manifest.request_sources.get(usize::from(*number)))
-                    .flat_map(|source| source.fields.iter().map(|field| (field.name.clone(), field.value_type.clone())))
-                    .collect();
-                read.find_collision(&manifest);
-                (service.name.clone(), Arc::new(read))
-            })
-            .collect();
+        // One by one: collecting would bring a sort along, which a bundle pays for in size.
+        let mut views = BTreeMap::new();
+        for (table, number) in manifest.tables.iter().zip(0_u16..) {
+            for (view, index) in table.schema.views.iter().zip(0_u16..) {
+                views.insert(view.name.clone(), (number, index));
+            }
+        }
+        let mut services = BTreeMap::new();
+        for service in &manifest.services {
+            let mut read = ReadPlan::default();
+            for projection in &service.projections {
+                read.add(
+                    &manifest,
+                    (projection.table, projection.view),
+                    projection.alias.as_deref(),
+                    &projection.join_key_map,
+                    projection.features.iter().map(|feature| usize::from(*feature)),
+                );
+            }
+            read.request_fields = service
+                .request_sources
+                .iter()
+                .filter_map(|number| manifest.request_sources.get(usize::from(*number)))
+                .flat_map(|source| source.fields.iter().map(|field| (field.name.clone(), field.value_type.clone())))
+                .collect();
+            read.find_collision(&manifest);
+            services.insert(service.name.clone(), Arc::new(read));
+        }
         Self { inner: Arc::new(Inner { id, epoch, issued_at, manifest, views, services }) }
     }
 
