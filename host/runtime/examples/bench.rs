@@ -57,8 +57,9 @@ fn pages() -> BTreeMap<u32, Vec<u8>> {
 
 fn head() -> Vec<u8> {
     let types = [ValueType::Int64, ValueType::Float64, ValueType::Float64, ValueType::String];
-    let features =
-        (0..FEATURES).map(|number| FeatureSchema::new(format!("feature_{number}"), types[usize::from(number % 4)].clone())).collect();
+    let features = (0..FEATURES)
+        .map(|number| FeatureSchema::new(format!("feature_{number}"), types[usize::from(number % 4)].clone()))
+        .collect();
     let schema = TableSchema::new(
         "user",
         vec![KeyColumn::new("user", "user", KeyType::Int)],
@@ -112,7 +113,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for count in [1, 100] {
         let bodies: Vec<String> = (0..500)
             .map(|round: i64| {
-                let users: Vec<String> = (0..count).map(|n: i64| ((round * 7_919 + n * 104_729) % ENTITIES).to_string()).collect();
+                let users: Vec<String> =
+                    (0..count).map(|n: i64| ((round * 7_919 + n * 104_729) % ENTITIES).to_string()).collect();
                 format!(r#"{{"feature_service": "ten", "entities": {{"user": [{}]}}}}"#, users.join(","))
             })
             .collect();
