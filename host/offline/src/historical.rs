@@ -419,22 +419,23 @@ fn keys_between(
 
 /// An instant in the unit of a column; a begin is rounded up and an end down, as no instant of the column lies between.
 fn bound(at: Timestamp, times: &DataType, is_start: bool) -> Result<ScalarValue> {
-    let DataType::Timestamp(unit, zone) = times else {
-        return Err(OfflineError::Request { reason: format!("event times are {times}, not timestamps") });
-    };
-    let zone = zone.clone();
-    let nanos_per_unit = match unit {
-        TimeUnit::Second => 1_000_000_000,
-        TimeUnit::Millisecond => 1_000_000,
-        TimeUnit::Microsecond => 1_000,
-        TimeUnit::Nanosecond => 1,
+    let nanos_per_unit = match times {
+        DataType::Date32 => 86_400_000_000_000,
+        DataType::Timestamp(TimeUnit::Second, _) => 1_000_000_000,
+        DataType::Date64 | DataType::Timestamp(TimeUnit::Millisecond, _) => 1_000_000,
+        DataType::Timestamp(TimeUnit::Microsecond, _) => 1_000,
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => 1,
+        _ => return Err(OfflineError::Request { reason: format!("event times are {times}, not timestamps") }),
     };
     let floor = at.nanos().div_euclid(nanos_per_unit);
     let value = Some(floor + i64::from(is_start && at.nanos().rem_euclid(nanos_per_unit) != 0));
-    Ok(match unit {
-        TimeUnit::Second => ScalarValue::TimestampSecond(value, zone),
-        TimeUnit::Millisecond => ScalarValue::TimestampMillisecond(value, zone),
-        TimeUnit::Microsecond => ScalarValue::TimestampMicrosecond(value, zone),
-        TimeUnit::Nanosecond => ScalarValue::TimestampNanosecond(value, zone),
+    Ok(match times {
+        DataType::Date32 => ScalarValue::Date32(value.and_then(|days| i32::try_from(days).ok())),
+        DataType::Date64 => ScalarValue::Date64(value),
+        DataType::Timestamp(TimeUnit::Second, zone) => ScalarValue::TimestampSecond(value, zone.clone()),
+        DataType::Timestamp(TimeUnit::Millisecond, zone) => ScalarValue::TimestampMillisecond(value, zone.clone()),
+        DataType::Timestamp(TimeUnit::Microsecond, zone) => ScalarValue::TimestampMicrosecond(value, zone.clone()),
+        DataType::Timestamp(TimeUnit::Nanosecond, zone) => ScalarValue::TimestampNanosecond(value, zone.clone()),
+        _ => ScalarValue::Null,
     })
 }

@@ -172,7 +172,8 @@ impl<'a> Needed<'a> {
 
     fn instant(&mut self, column: &str, role: &str) -> Result<()> {
         match self.column(column, role)? {
-            DataType::Timestamp(..) => Ok(()),
+            // A date is its midnight in UTC.
+            DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => Ok(()),
             found => {
                 let needed = format!("but as {role} it needs to be a timestamp");
                 Err(source_type(self.view, self.source, column, found, needed))
