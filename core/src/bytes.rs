@@ -1,6 +1,6 @@
 //! Reading and writing the bytes of manifests and heads: little-endian, no padding, strings and lists behind their length.
 
-use alloc::{string::String, string::ToString, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -43,6 +43,9 @@ impl core::fmt::Display for FormatError {
 
 impl core::error::Error for FormatError {}
 
+/// What reading gives. The error is boxed: it is large, and every `?` would copy it.
+pub(crate) type Read<T> = Result<T, Box<FormatError>>;
+
 /// A cursor over the bytes of one structure.
 pub(crate) struct Reader<'a> {
     structure: &'static str,
@@ -52,35 +55,36 @@ pub(crate) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Checks magic, version and checksum, and stands behind them.
-    pub(crate) fn open(structure: &'static str, bytes: &'a [u8], magic: [u8; 4], version: u16) -> Result<Self, FormatError> {
+    pub(crate) fn open(structure: &'static str, bytes: &'a [u8], magic: [u8; 4], version: u16) -> Read<Self> {
         let mut reader = Self { structure, bytes, at: 0 };
         if reader.array::<4>("magic")? != magic {
-            return Err(FormatError::Corrupt { structure, field: "magic", at: 0 });
+            return Err(Box::new(FormatError::Corrupt { structure, field: "magic", at: 0 }));
         }
         let found = reader.u16("version")?;
         let flags = reader.u16("flags")?;
         let checksum = reader.u64("checksum")?;
         if found != version {
-            return Err(FormatError::Version { structure, found, readable: version });
+            return Err(Box::new(FormatError::Version { structure, found, readable: version }));
         }
         if flags != 0 {
-            return Err(FormatError::Corrupt { structure, field: "flags", at: 6 });
+            return Err(Box::new(FormatError::Corrupt { structure, field: "flags", at: 6 }));
         }
         if checksum_of(bytes) != checksum {
-            return Err(FormatError::Corrupt { structure, field: "checksum", at: CHECKSUM_AT });
+            return Err(Box::new(FormatError::Corrupt { structure, field: "checksum", at: CHECKSUM_AT }));
         }
         Ok(reader)
     }
 
-    pub(crate) fn finish(self) -> Result<(), FormatError> {
+    pub(crate) fn finish(self) -> Read<()> {
         if self.at == self.bytes.len() { Ok(()) } else { Err(self.corrupt("end")) }
     }
 
-    pub(crate) fn corrupt(&self, field: &'static str) -> FormatError {
-        FormatError::Corrupt { structure: self.structure, field, at: self.at }
+    #[cold]
+    pub(crate) fn corrupt(&self, field: &'static str) -> Box<FormatError> {
+        Box::new(FormatError::Corrupt { structure: self.structure, field, at: self.at })
     }
 
-    pub(crate) fn take(&mut self, count: usize, field: &'static str) -> Result<&'a [u8], FormatError> {
+    pub(crate) fn take(&mut self, count: usize, field: &'static str) -> Read<&'a [u8]> {
         let end = self.at.checked_add(count);
         match end.and_then(|end| self.bytes.get(self.at..end)) {
             Some(taken) => {
@@ -91,59 +95,61 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(crate) fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], FormatError> {
-        let at = self.at;
-        self.take(N, field)?.try_into().map_err(|_| FormatError::Corrupt { structure: self.structure, field, at })
+    pub(crate) fn array<const N: usize>(&mut self, field: &'static str) -> Read<[u8; N]> {
+        self.take(N, field)?.try_into().map_err(|_| self.corrupt(field))
     }
 
-    pub(crate) fn u8(&mut self, field: &'static str) -> Result<u8, FormatError> {
+    pub(crate) fn u8(&mut self, field: &'static str) -> Read<u8> {
         self.array(field).map(|[byte]| byte)
     }
 
-    pub(crate) fn u16(&mut self, field: &'static str) -> Result<u16, FormatError> {
+    pub(crate) fn u16(&mut self, field: &'static str) -> Read<u16> {
         self.array(field).map(u16::from_le_bytes)
     }
 
-    pub(crate) fn u32(&mut self, field: &'static str) -> Result<u32, FormatError> {
+    pub(crate) fn u32(&mut self, field: &'static str) -> Read<u32> {
         self.array(field).map(u32::from_le_bytes)
     }
 
-    pub(crate) fn u64(&mut self, field: &'static str) -> Result<u64, FormatError> {
+    pub(crate) fn u64(&mut self, field: &'static str) -> Read<u64> {
         self.array(field).map(u64::from_le_bytes)
     }
 
-    pub(crate) fn i64(&mut self, field: &'static str) -> Result<i64, FormatError> {
+    pub(crate) fn i64(&mut self, field: &'static str) -> Read<i64> {
         self.array(field).map(i64::from_le_bytes)
     }
 
-    pub(crate) fn timestamp(&mut self, field: &'static str) -> Result<Timestamp, FormatError> {
+    pub(crate) fn timestamp(&mut self, field: &'static str) -> Read<Timestamp> {
         self.i64(field).map(Timestamp::from_nanos)
     }
 
-    pub(crate) fn span(&mut self, field: &'static str) -> Result<Span, FormatError> {
+    pub(crate) fn span(&mut self, field: &'static str) -> Read<Span> {
         self.i64(field).map(Span::from_nanos)
     }
 
-    pub(crate) fn string(&mut self, field: &'static str) -> Result<String, FormatError> {
+    pub(crate) fn string(&mut self, field: &'static str) -> Read<String> {
         let length = usize::from(self.u16(field)?);
         let bytes = self.take(length, field)?;
         core::str::from_utf8(bytes).map(String::from).map_err(|_| self.corrupt(field))
     }
 
-    pub(crate) fn value_type(&mut self, field: &'static str) -> Result<ValueType, FormatError> {
+    pub(crate) fn value_type(&mut self, field: &'static str) -> Read<ValueType> {
         let text = self.string(field)?;
-        // A type has one text form, so that equal manifests have equal bytes.
-        text.parse().ok().filter(|parsed: &ValueType| parsed.to_string() == text).ok_or_else(|| self.corrupt(field))
+        ValueType::from_canonical(&text).ok_or_else(|| self.corrupt(field))
     }
 
     /// A list behind its u16 length. Memory grows with what is read, not with what the length claims.
-    pub(crate) fn list<T>(
-        &mut self,
-        field: &'static str,
-        mut item: impl FnMut(&mut Self) -> Result<T, FormatError>,
-    ) -> Result<Vec<T>, FormatError> {
+    pub(crate) fn list<T>(&mut self, field: &'static str, item: impl FnMut(&mut Self) -> Read<T>) -> Read<Vec<T>> {
         let count = self.u16(field)?;
-        (0..count).map(|_| item(self)).collect()
+        self.items(usize::from(count), item)
+    }
+
+    pub(crate) fn items<T>(&mut self, count: usize, mut item: impl FnMut(&mut Self) -> Read<T>) -> Read<Vec<T>> {
+        let mut items = Vec::new();
+        for _ in 0..count {
+            items.push(item(self)?);
+        }
+        Ok(items)
     }
 }
 

@@ -1,8 +1,9 @@
 //! The values of a request in their declared types.
 
-use alloc::string::String;
+use alloc::{string::String, vec::Vec};
 
 use crate::base64::decode_base64;
+use crate::float::parse_f64;
 use crate::{Timestamp, UUID_BYTES, Value, ValueType, parse_uuid};
 
 /// A value of a request in the type that its column has, by the rules of Feast's servers: numbers may come as text, whole
@@ -32,7 +33,7 @@ pub(crate) fn coerce(value_type: &ValueType, value: &Value) -> Option<Value> {
             return coerce(value_type, &Value::Int(whole));
         }
         (ValueType::Float64, Value::Int(number)) => Value::Float64(*number as f64),
-        (ValueType::Float64, Value::String(text)) => Value::Float64(text.parse().ok()?),
+        (ValueType::Float64, Value::String(text)) => Value::Float64(parse_f64(text)?),
         (ValueType::Float32, Value::Float64(number)) => Value::Float32(*number as f32),
         (ValueType::Float32, Value::Int(number)) => Value::Float32(*number as f32),
         (ValueType::Decimal, Value::Int(number)) => Value::String(alloc::format!("{number}")),
@@ -43,14 +44,26 @@ pub(crate) fn coerce(value_type: &ValueType, value: &Value) -> Option<Value> {
         (ValueType::Uuid | ValueType::TimeUuid, Value::String(text)) => Value::Bytes(parse_uuid(text)?.into()),
         (ValueType::Uuid | ValueType::TimeUuid, Value::Bytes(bytes)) if bytes.len() == UUID_BYTES => value.clone(),
         (ValueType::List(element) | ValueType::Set(element), Value::List(values)) => {
-            Value::List(values.iter().map(|value| coerce(element, value)).collect::<Option<_>>()?)
+            let mut coerced = Vec::with_capacity(values.len());
+            for value in values {
+                coerced.push(coerce(element, value)?);
+            }
+            Value::List(coerced)
         }
         (ValueType::Map(element), Value::Map(entries)) => {
-            Value::Map(entries.iter().map(|(key, value)| Some((key.clone(), coerce(element, value)?))).collect::<Option<_>>()?)
+            let mut coerced = Vec::with_capacity(entries.len());
+            for (key, value) in entries {
+                coerced.push((key.clone(), coerce(element, value)?));
+            }
+            Value::Map(coerced)
         }
         (ValueType::Struct(fields), Value::Map(entries)) => {
-            let field = |name: &str| entries.iter().find(|(key, _)| key == name).map_or(&Value::Null, |(_, value)| value);
-            Value::List(fields.iter().map(|wanted| coerce(&wanted.value_type, field(&wanted.name))).collect::<Option<_>>()?)
+            let mut coerced = Vec::with_capacity(fields.len());
+            for field in fields {
+                let value = entries.iter().find(|(key, _)| *key == field.name).map_or(&Value::Null, |(_, value)| value);
+                coerced.push(coerce(&field.value_type, value)?);
+            }
+            Value::List(coerced)
         }
         _ => return None,
     })
@@ -60,12 +73,12 @@ pub(crate) fn coerce(value_type: &ValueType, value: &Value) -> Option<Value> {
 pub(crate) fn describe(value: &Value) -> String {
     match value {
         Value::Bool(value) => alloc::format!("the boolean {value}"),
-        Value::Float32(value) => alloc::format!("the number {value}"),
-        Value::Float64(value) => alloc::format!("the number {value}"),
+        Value::Float32(value) => alloc::format!("the number {}", zmij::Buffer::new().format(*value)),
+        Value::Float64(value) => alloc::format!("the number {}", zmij::Buffer::new().format(*value)),
         Value::Int(value) => alloc::format!("the number {value}"),
         Value::List(_) => "a list".into(),
         Value::Map(_) => "an object".into(),
-        Value::String(text) if text.len() <= DESCRIBED_BYTES_MAX => alloc::format!("the text {text:?}"),
+        Value::String(text) if text.len() <= DESCRIBED_BYTES_MAX => alloc::format!("the text `{text}`"),
         Value::String(_) => "a text".into(),
         Value::Null => "null".into(),
         Value::Bytes(_) => "bytes".into(),

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::bytes::{FormatError, Reader, Writer};
+use crate::bytes::{FormatError, Read, Reader, Writer};
 use crate::{SnapshotId, Timestamp};
 
 /// What a replica serves now. docs/FORMAT.md has its bytes.
@@ -54,6 +54,10 @@ impl Head {
     /// # Errors
     /// [`FormatError`] where the bytes are damaged or of a later version.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        Self::read(bytes).map_err(|error| *error)
+    }
+
+    fn read(bytes: &[u8]) -> Read<Self> {
         let mut from = Reader::open("head", bytes, HEAD_MAGIC, HEAD_VERSION)?;
         let epoch = from.u64("epoch")?;
         let issued_at = from.timestamp("issue time")?;

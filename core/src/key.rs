@@ -2,7 +2,8 @@
 
 use alloc::vec::Vec;
 
-use xxhash_rust::xxh3::xxh3_64;
+// The seeded function with seed 0 is the plain one, and is there for pages and manifests: a bundle carries one of them.
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// One column's value of an entity key, of the [`KeyType`](crate::KeyType) that goes with its variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,16 +30,16 @@ impl KeyHash {
             if let Some(slot) = encoded.last_chunk_mut() {
                 *slot = value.to_le_bytes();
             }
-            return Self(xxh3_64(&encoded));
+            return Self(xxh3_64_with_seed(&encoded, 0));
         }
         let mut encoded = Vec::with_capacity(32);
         encode_key(parts, &mut encoded);
-        Self(xxh3_64(&encoded))
+        Self(xxh3_64_with_seed(&encoded, 0))
     }
 
     /// The hash of a key whose canonical encoding the caller has already made with [`encode_key`].
     pub fn of_encoded(encoded: &[u8]) -> Self {
-        Self(xxh3_64(encoded))
+        Self(xxh3_64_with_seed(encoded, 0))
     }
 
     /// The hash as a number.

@@ -6,21 +6,23 @@
 //! 1. [`Snapshot::plan`] says which pages a [`Request`] needs. Nothing is fetched.
 //! 2. The host fetches them in its own way, verifies each once with [`PageRef::verify`], and hands them to [`Plan::answer`].
 //!
-//! It needs `alloc` and, with the feature `msgpack`, `std`.
+//! It needs `alloc`, not `std`.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
-#[cfg(any(test, feature = "msgpack"))]
+#[cfg(test)]
 extern crate std;
 
 mod base64;
 mod bytes;
 mod coerce;
+mod float;
 mod head;
 mod id;
 mod key;
 mod manifest;
+mod names;
 mod page;
 mod plan;
 mod request;
@@ -28,6 +30,7 @@ mod response;
 mod schema;
 mod serve;
 mod snapshot;
+mod sort;
 mod time;
 mod types;
 mod value;

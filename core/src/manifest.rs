@@ -1,10 +1,11 @@
 //! The manifest: what a snapshot is made of.
 
-use alloc::{collections::BTreeSet, string::String, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::bytes::{FormatError, Reader, Writer};
+use crate::bytes::{FormatError, Read, Reader, Writer};
+use crate::names::Names;
 use crate::{
     Audience, FeatureSchema, KeyColumn, KeyType, SegmentId, SnapshotId, Span, TableSchema, Timestamp, ValueType, ViewSchema,
 };
@@ -124,14 +125,22 @@ impl Manifest {
     /// # Errors
     /// [`FormatError`] where the bytes are damaged or of a later version.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        Self::read(bytes).map_err(|error| *error)
+    }
+
+    fn read(bytes: &[u8]) -> Read<Self> {
         let mut from = Reader::open("manifest", bytes, MANIFEST_MAGIC, MANIFEST_VERSION)?;
         let page_format = from.u16("page format")?;
         if page_format != PAGE_FORMAT {
-            return Err(FormatError::Version { structure: "page", found: page_format, readable: PAGE_FORMAT });
+            return Err(Box::new(FormatError::Version { structure: "page", found: page_format, readable: PAGE_FORMAT }));
         }
         let expression_set = from.u16("expression set")?;
         if expression_set != EXPRESSION_SET {
-            return Err(FormatError::Version { structure: "expression set", found: expression_set, readable: EXPRESSION_SET });
+            return Err(Box::new(FormatError::Version {
+                structure: "expression set",
+                found: expression_set,
+                readable: EXPRESSION_SET,
+            }));
         }
         let project = from.string("project")?;
         let definition_digest = from.array("definition digest")?;
@@ -151,8 +160,10 @@ impl Manifest {
             })
         })?;
         let manifest = Self { project, definition_digest, input_digest, tables, request_sources, services };
-        let mut views = BTreeSet::new();
-        if !manifest.tables.iter().flat_map(|table| &table.schema.views).all(|view| views.insert(view.name.as_str())) {
+        let mut names = Names::default();
+        manifest.tables.iter().flat_map(|table| &table.schema.views).for_each(|view| names.push(&view.name, (0, 0)));
+        names.sort();
+        if names.repeated().is_some() {
             return Err(from.corrupt("view names"));
         }
         from.finish()?;
@@ -191,7 +202,7 @@ fn write_feature(out: &mut Writer, feature: &FeatureSchema) {
     out.string(&alloc::format!("{}", feature.value_type));
 }
 
-fn read_feature(from: &mut Reader<'_>) -> Result<FeatureSchema, FormatError> {
+fn read_feature(from: &mut Reader<'_>) -> Read<FeatureSchema> {
     let name = from.string("feature")?;
     let value_type: ValueType = from.value_type("feature type")?;
     Ok(FeatureSchema::new(name, value_type))
@@ -234,7 +245,7 @@ fn write_table(out: &mut Writer, table: &Table) {
     out.blob(table.inline.as_deref().unwrap_or_default());
 }
 
-fn read_table(from: &mut Reader<'_>) -> Result<Table, FormatError> {
+fn read_table(from: &mut Reader<'_>) -> Read<Table> {
     let name = from.string("table")?;
     let keys = from.list("keys", |from| {
         let join_key = from.string("join key")?;
@@ -259,7 +270,7 @@ fn read_table(from: &mut Reader<'_>) -> Result<Table, FormatError> {
     if !views.is_sorted_by(|a, b| a.name < b.name) {
         return Err(from.corrupt("view order"));
     }
-    let watermarks = views.iter().map(|_| from.timestamp("watermark")).collect::<Result<_, _>>()?;
+    let watermarks = from.items(views.len(), |from| from.timestamp("watermark"))?;
     let mut segments = [None, None];
     for slot in &mut segments {
         *slot = match from.u8("segment")? {
@@ -270,7 +281,7 @@ fn read_table(from: &mut Reader<'_>) -> Result<Table, FormatError> {
                     bucket_count: from.u32("bucket count")?,
                     row_count: from.u64("row count")?,
                     page_bytes: from.u64("page bytes")?,
-                    time_shifts: views.iter().map(|_| from.span("time shift")).collect::<Result<_, _>>()?,
+                    time_shifts: from.items(views.len(), |from| from.span("time shift"))?,
                 };
                 if segment.bucket_count == 0 {
                     return Err(from.corrupt("bucket count"));
@@ -287,7 +298,7 @@ fn read_table(from: &mut Reader<'_>) -> Result<Table, FormatError> {
     if keys.is_empty() && (base.is_some() || delta.is_some()) || !keys.is_empty() && inline.is_some() {
         return Err(from.corrupt("inline page"));
     }
-    Ok(Table { schema: TableSchema::new(name, keys, views), watermarks, base, delta, inline })
+    Ok(Table { schema: TableSchema::in_order(name, keys, views), watermarks, base, delta, inline })
 }
 
 fn write_projection(out: &mut Writer, projection: &ServiceProjection) {
@@ -301,7 +312,7 @@ fn write_projection(out: &mut Writer, projection: &ServiceProjection) {
     out.list(&projection.features, |out, feature| out.u16(*feature));
 }
 
-fn read_projection(from: &mut Reader<'_>, tables: &[Table]) -> Result<ServiceProjection, FormatError> {
+fn read_projection(from: &mut Reader<'_>, tables: &[Table]) -> Read<ServiceProjection> {
     let table = from.u16("table number")?;
     let view = from.u16("view number")?;
     let schema = tables.get(usize::from(table)).and_then(|table| table.schema.views.get(usize::from(view)));

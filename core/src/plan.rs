@@ -1,10 +1,11 @@
 //! The two calls of a lookup: which pages a request needs, and its answer from them.
 
-use alloc::{borrow::Cow, borrow::ToOwned, string::String, sync::Arc, vec::Vec};
+use alloc::{borrow::Cow, borrow::ToOwned, boxed::Box, string::String, sync::Arc, vec::Vec};
 use core::fmt;
 
 use crate::coerce::{coerce, describe};
 use crate::snapshot::{Lookup, LookupColumn, ReadPlan, Snapshot, feature_schema};
+use crate::sort::sort_by;
 use crate::{
     Cell, Column, Expired, KEY_COLUMNS_MAX, KeyHash, KeyPart, KeyType, PageError, PageKey, PageRef, Request, Response, RowState,
     Segment, SegmentId, Span, Status, Table, Timestamp, Value, ValueType, WireError,
@@ -304,9 +305,8 @@ struct EchoColumn {
 #[derive(Clone, Copy, Debug)]
 struct Place {
     hash: KeyHash,
-    /// Numbers in `pages`.
-    delta: Option<usize>,
-    base: Option<usize>,
+    /// The numbers of the delta's and the base's page, or [`NO_PAGE`].
+    pages: [u64; 2],
 }
 
 impl Plan {
@@ -316,15 +316,16 @@ impl Plan {
         request: &Request,
         now: Timestamp,
         limits: &Limits,
-    ) -> Result<Self, PlanError> {
+    ) -> Result<Self, Box<PlanError>> {
         if let (Some([feature, first, second]), false) = (&read.collision, request.full_feature_names) {
-            return Err(PlanError::Collision { feature: feature.clone(), views: [first.clone(), second.clone()] });
+            let views = [first.clone(), second.clone()];
+            return Err(PlanError::Collision { feature: feature.clone(), views }.into());
         }
         let row_count = row_count_of(request)?;
         check(LimitKind::Entities, row_count, limits.entities_max)?;
         let feature_count: usize = read.groups.iter().map(|group| group.features.len()).sum();
         if feature_count == 0 {
-            return Err(PlanError::NoFeatures);
+            return Err(PlanError::NoFeatures.into());
         }
         let column_count = feature_count + request.entities.len();
         check(LimitKind::Values, row_count.saturating_mul(column_count), limits.values_max)?;
@@ -378,6 +379,10 @@ impl Plan {
         if pages.len() != self.pages.len() {
             return Err(AnswerError::PageCount { expected: self.pages.len(), found: pages.len() });
         }
+        self.respond(pages).map_err(|error| *error)
+    }
+
+    fn respond<'a>(&'a self, pages: &[Option<PageRef<'a>>]) -> Result<Response<'a>, Box<AnswerError>> {
         let manifest = self.snapshot.manifest();
         let found = self.find_rows(pages)?;
         let column_count = self.echo.len() + self.read.groups.iter().map(|group| group.features.len()).sum::<usize>();
@@ -406,29 +411,29 @@ impl Plan {
             for row in rows {
                 response.rows.push(self.row_state(row, usize::from(group.view), group.time_column, group.ttl)?);
             }
+            let first_cell = response.cells.len();
+            response.cells.resize(first_cell + group.features.len() * self.row_count, Cell::Null);
+            let cells = response.cells.get_mut(first_cell..).unwrap_or_default();
+            let states = response.rows.get(first_state..).unwrap_or_default();
+            // Row by row, as pages lie in memory: a row's values are near each other, a column's are on as many pages as rows.
+            for (index, (row, state)) in rows.iter().zip(states).enumerate() {
+                let readable = match state.status {
+                    Status::Present => true,
+                    Status::OutsideMaxAge => self.expired == Expired::Value,
+                    Status::NotFound | Status::NullValue => false,
+                };
+                let (Some(row), true) = (row, readable) else { continue };
+                let column = cells.iter_mut().skip(index).step_by(self.row_count);
+                for (feature, cell) in group.features.iter().zip(column) {
+                    let value = row.page.cell(row.row, feature.column);
+                    *cell = value.map_err(|error| AnswerError::Corrupt { page: row.key, error })?;
+                }
+            }
             for feature in &group.features {
                 let Some(schema) = feature_schema(manifest, group, feature) else { continue };
                 let name = if self.full_feature_names { &feature.full_name } else { &schema.name };
-                response.columns.push(Column {
-                    name: Cow::Borrowed(name),
-                    value_type: &schema.value_type,
-                    group: number + echo_groups,
-                });
-                let states = response.rows.get(first_state..).unwrap_or_default();
-                for (row, state) in rows.iter().zip(states) {
-                    let readable = match state.status {
-                        Status::Present => true,
-                        Status::OutsideMaxAge => self.expired == Expired::Value,
-                        Status::NotFound | Status::NullValue => false,
-                    };
-                    response.cells.push(match row {
-                        Some(row) if readable => row
-                            .page
-                            .cell(row.row, feature.column)
-                            .map_err(|error| AnswerError::Corrupt { page: row.key, error })?,
-                        _ => Cell::Null,
-                    });
-                }
+                let group = number + echo_groups;
+                response.columns.push(Column { name: Cow::Borrowed(name), value_type: &schema.value_type, group });
             }
         }
         if self.include_view_metadata {
@@ -444,7 +449,7 @@ impl Plan {
     }
 
     /// The row of each lookup and entity, lookup-major.
-    fn find_rows<'a>(&'a self, pages: &[Option<PageRef<'a>>]) -> Result<Vec<Option<FoundRow<'a>>>, AnswerError> {
+    fn find_rows<'a>(&'a self, pages: &[Option<PageRef<'a>>]) -> Result<Vec<Option<FoundRow<'a>>>, Box<AnswerError>> {
         let manifest = self.snapshot.manifest();
         let mut found = Vec::with_capacity(self.places.len());
         let mut places = self.places.iter();
@@ -473,11 +478,12 @@ impl Plan {
                 };
                 let mut hit = None;
                 // A row of the delta replaces that of the base, also where it says that there is none any more.
-                for (index, segment) in [(place.delta, &table.delta), (place.base, &table.base)] {
-                    let (Some(index), Some(segment)) = (index, segment) else { continue };
+                for (number, segment) in place.pages.into_iter().zip([&table.delta, &table.base]) {
+                    let Some(segment) = segment else { continue };
+                    let Ok(index) = usize::try_from(number) else { continue };
                     let Some(page_key) = self.pages.get(index) else { continue };
                     let Some(page) = pages.get(index).copied().flatten() else {
-                        return Err(AnswerError::MissingPage { page: *page_key });
+                        return Err(AnswerError::MissingPage { page: *page_key }.into());
                     };
                     let at = page.find(place.hash, key).map_err(|error| AnswerError::Corrupt { page: Some(*page_key), error })?;
                     if let Some(row) = at {
@@ -491,7 +497,13 @@ impl Plan {
         Ok(found)
     }
 
-    fn row_state(&self, row: &Option<FoundRow<'_>>, view: usize, time_column: usize, ttl: Span) -> Result<RowState, AnswerError> {
+    fn row_state(
+        &self,
+        row: &Option<FoundRow<'_>>,
+        view: usize,
+        time_column: usize,
+        ttl: Span,
+    ) -> Result<RowState, Box<AnswerError>> {
         let not_found = RowState { status: Status::NotFound, event_time: Timestamp::EPOCH };
         let Some(row) = row else { return Ok(not_found) };
         let stored = row.page.event_time(row.row, time_column).map_err(|error| AnswerError::Corrupt { page: row.key, error })?;
@@ -502,7 +514,7 @@ impl Plan {
     }
 
     /// Takes over the request's columns that are needed, in their declared types, and finds the key columns among them.
-    fn take_entities(&mut self, request: &Request) -> Result<(), PlanError> {
+    fn take_entities(&mut self, request: &Request) -> Result<(), Box<PlanError>> {
         let read = Arc::clone(&self.read);
         for column in &request.entities {
             let key = read.lookups.iter().flat_map(|lookup| &lookup.columns).find(|wanted| {
@@ -522,19 +534,15 @@ impl Plan {
             if self.echo.iter().any(|known| known.name == name) {
                 continue;
             }
-            let values = column
-                .values
-                .iter()
-                .enumerate()
-                .map(|(row, value)| {
-                    coerce(&value_type, value).ok_or_else(|| PlanError::BadEntityValue {
-                        column: column.name.clone(),
-                        row,
-                        expected: value_type.clone(),
-                        found: describe(value),
-                    })
-                })
-                .collect::<Result<_, _>>()?;
+            let mut values = Vec::with_capacity(column.values.len());
+            for (row, value) in column.values.iter().enumerate() {
+                values.push(coerce(&value_type, value).ok_or_else(|| PlanError::BadEntityValue {
+                    column: column.name.clone(),
+                    row,
+                    expected: value_type.clone(),
+                    found: describe(value),
+                })?);
+            }
             self.echo.push(EchoColumn { name, value_type, values });
         }
         let missing = |column: &str, needed_by: &str| PlanError::MissingColumn {
@@ -555,14 +563,15 @@ impl Plan {
                         row: 0,
                         expected: value_type_of(wanted.key_type),
                         found: "a column that another view needs as another type".into(),
-                    });
+                    }
+                    .into());
                 }
                 self.key_columns.push(index);
             }
         }
         for (field, _) in &read.request_fields {
             if !self.echo.iter().any(|known| known.name == *field) {
-                return Err(missing(field, "request data"));
+                return Err(missing(field, "request data").into());
             }
         }
         Ok(())
@@ -572,29 +581,55 @@ impl Plan {
         let read = Arc::clone(&self.read);
         let snapshot = self.snapshot.clone();
         let manifest = snapshot.manifest();
-        let lookups = read.lookups.iter().enumerate();
-        let mut wanted: Vec<(KeyHash, Option<PageKey>, Option<PageKey>)> =
-            Vec::with_capacity(read.lookups.len() * self.row_count);
-        for (number, lookup) in lookups {
+        // The segments that are read, in the order of pages: a page is sorted by its segment's place and its bucket.
+        let mut segments: Vec<(SegmentId, u16)> = Vec::with_capacity(2 * read.lookups.len());
+        for lookup in &read.lookups {
+            let Some(table) = manifest.tables.get(usize::from(lookup.table)) else { continue };
+            for segment in table.base.iter().chain(&table.delta) {
+                let home = (segment.id, lookup.table);
+                if let Err(at) = segments.binary_search(&home) {
+                    segments.insert(at, home);
+                }
+            }
+        }
+        let mut places = Vec::with_capacity(read.lookups.len() * self.row_count);
+        let mut pages = Vec::with_capacity(places.capacity());
+        for (number, lookup) in read.lookups.iter().enumerate() {
             let Some(table) = manifest.tables.get(usize::from(lookup.table)) else { continue };
             let columns = self.key_columns_of(number, lookup);
+            let place = |segment: &Option<Segment>| {
+                let segment = segment.as_ref()?;
+                let place = segments.binary_search(&(segment.id, lookup.table)).ok()?;
+                Some((place as u64, segment.bucket_count))
+            };
+            let segments_here = [place(&table.delta), place(&table.base)];
             for row in 0..self.row_count {
                 let mut parts = [KeyPart::Int(0); KEY_COLUMNS_MAX];
                 let key = if lookup.columns.is_empty() { None } else { self.key(columns, row, &mut parts) };
                 let hash = key.map(KeyHash::of);
-                let page = |segment: &Option<Segment>| {
-                    let segment = segment.as_ref()?;
-                    Some(PageKey::new(segment.id, lookup.table, hash?.bucket(segment.bucket_count)))
+                let page = |place: Option<(u64, u32)>| match (place, hash) {
+                    (Some((place, bucket_count)), Some(hash)) => place << 32 | u64::from(hash.bucket(bucket_count)),
+                    _ => NO_PAGE,
                 };
-                wanted.push((hash.unwrap_or(KeyHash::from_u64(0)), page(&table.delta), page(&table.base)));
+                let here = segments_here.map(page);
+                pages.extend(here.into_iter().filter(|page| *page != NO_PAGE));
+                places.push(Place { hash: hash.unwrap_or(KeyHash::from_u64(0)), pages: here });
             }
         }
-        self.pages = wanted.iter().flat_map(|(_, delta, base)| delta.iter().chain(base)).copied().collect();
-        self.pages.sort_unstable();
-        self.pages.dedup();
-        let index = |page: Option<PageKey>| page.and_then(|page| self.pages.binary_search(&page).ok());
-        self.places =
-            wanted.into_iter().map(|(hash, delta, base)| Place { hash, delta: index(delta), base: index(base) }).collect();
+        sort_by(&mut pages, |first, second| first <= second);
+        pages.dedup();
+        // From the order of pages to their numbers.
+        for place in &mut places {
+            for page in place.pages.iter_mut().filter(|page| **page != NO_PAGE) {
+                *page = pages.binary_search(page).map_or(NO_PAGE, |number| number as u64);
+            }
+        }
+        self.places = places;
+        let key = |page: &u64| {
+            let (segment, table) = segments.get((page >> 32) as usize)?;
+            Some(PageKey::new(*segment, *table, *page as u32))
+        };
+        self.pages = pages.iter().filter_map(key).collect();
     }
 
     /// The numbers of the echo columns that hold the key of a lookup.
@@ -636,18 +671,19 @@ fn names(wanted: &LookupColumn, column: &str) -> bool {
     wanted.name == column || !wanted.entity.is_empty() && wanted.entity == column
 }
 
-fn check(kind: LimitKind, asked: usize, allowed: usize) -> Result<(), PlanError> {
-    if asked > allowed { Err(PlanError::Limit { kind, asked, allowed }) } else { Ok(()) }
+fn check(kind: LimitKind, asked: usize, allowed: usize) -> Result<(), Box<PlanError>> {
+    if asked > allowed { Err(PlanError::Limit { kind, asked, allowed }.into()) } else { Ok(()) }
 }
 
-fn row_count_of(request: &Request) -> Result<usize, PlanError> {
-    let Some(first) = request.entities.first() else { return Err(PlanError::NoRows) };
+fn row_count_of(request: &Request) -> Result<usize, Box<PlanError>> {
+    let Some(first) = request.entities.first() else { return Err(PlanError::NoRows.into()) };
     let count = first.values.len();
     match request.entities.iter().find(|column| column.values.len() != count) {
         Some(other) => {
-            Err(PlanError::Ragged { first: (first.name.clone(), count), other: (other.name.clone(), other.values.len()) })
+            let other = (other.name.clone(), other.values.len());
+            Err(PlanError::Ragged { first: (first.name.clone(), count), other }.into())
         }
-        None if count == 0 => Err(PlanError::NoRows),
+        None if count == 0 => Err(PlanError::NoRows.into()),
         None => Ok(count),
     }
 }
@@ -662,6 +698,9 @@ fn value_type_of(key_type: KeyType) -> ValueType {
         KeyType::Uuid => ValueType::Uuid,
     }
 }
+
+/// No page has this place: there are not that many segments.
+const NO_PAGE: u64 = u64::MAX;
 
 /// The segment id that inline pages of a manifest carry.
 pub const INLINE_SEGMENT: SegmentId = SegmentId::from_bytes([0; 16]);

@@ -47,22 +47,6 @@ impl From<WireError> for Refusal {
     }
 }
 
-impl Request {
-    /// Reads a request's body.
-    ///
-    /// # Errors
-    /// [`WireError`] where it is not of its media type or is no request.
-    pub fn from_body(body: &[u8], media_type: MediaType) -> Result<Self, WireError> {
-        match media_type {
-            MediaType::Json => Self::from_json(body),
-            #[cfg(feature = "msgpack")]
-            MediaType::MessagePack => Self::from_msgpack(body),
-            #[cfg(not(feature = "msgpack"))]
-            MediaType::MessagePack => Err(WireError::UnsupportedMediaType { found: media_type.name().into() }),
-        }
-    }
-}
-
 impl Snapshot {
     /// [`Snapshot::plan`] for the bytes of a request.
     ///
@@ -90,11 +74,7 @@ impl Plan {
     ) -> Result<(), AnswerError> {
         let start = out.len();
         let response = self.answer(pages)?;
-        let written = match media_type {
-            #[cfg(feature = "msgpack")]
-            MediaType::MessagePack => response.write_msgpack(out),
-            _ => response.write_json(out),
-        };
+        let written = response.write(media_type, out);
         written.map_err(|error| {
             out.truncate(start);
             AnswerError::Value { error }

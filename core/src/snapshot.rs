@@ -1,8 +1,9 @@
 //! A snapshot as a reader holds it: a decoded manifest with its services compiled to read plans.
 
-use alloc::{borrow::ToOwned, collections::BTreeMap, string::String, sync::Arc, vec::Vec};
+use alloc::{borrow::ToOwned, boxed::Box, string::String, sync::Arc, vec::Vec};
 use core::fmt;
 
+use crate::names::Names;
 use crate::plan::{Plan, PlanError};
 use crate::{FormatError, Head, KeyType, Limits, Manifest, Request, Selection, SnapshotId, Span, Timestamp, ValueType};
 
@@ -17,9 +18,12 @@ struct Inner {
     epoch: u64,
     issued_at: Timestamp,
     manifest: Manifest,
-    /// View name to numbers of table and view.
-    views: BTreeMap<String, (u16, u16)>,
-    services: BTreeMap<String, Arc<ReadPlan>>,
+    /// Numbers of table and view, in the order of the views' names.
+    views: Vec<(u16, u16)>,
+    /// What the manifest's services read, in its order.
+    services: Vec<Arc<ReadPlan>>,
+    /// Numbers of services, in the order of their names.
+    services_by_name: Vec<u16>,
 }
 
 /// What to read for a selection of features, whatever the entities.
@@ -149,14 +153,21 @@ impl Snapshot {
 
     /// A snapshot from its parts; nothing is checked but what [`Manifest::decode`] has checked.
     pub fn new(id: SnapshotId, epoch: u64, issued_at: Timestamp, manifest: Manifest) -> Self {
-        // One by one: collecting would bring a sort along, which a bundle pays for in size.
-        let mut views = BTreeMap::new();
+        let mut names = Names::default();
         for (table, number) in manifest.tables.iter().zip(0_u16..) {
             for (view, index) in table.schema.views.iter().zip(0_u16..) {
-                views.insert(view.name.clone(), (number, index));
+                names.push(&view.name, (number, index));
             }
         }
-        let mut services = BTreeMap::new();
+        names.sort();
+        let views = names.numbers().collect();
+        let mut names = Names::default();
+        for (service, number) in manifest.services.iter().zip(0_u16..) {
+            names.push(&service.name, (number, 0));
+        }
+        names.sort();
+        let services_by_name = names.numbers().map(|(number, _)| number).collect();
+        let mut services = Vec::with_capacity(manifest.services.len());
         for service in &manifest.services {
             let mut read = ReadPlan::default();
             for projection in &service.projections {
@@ -175,9 +186,9 @@ impl Snapshot {
                 .flat_map(|source| source.fields.iter().map(|field| (field.name.clone(), field.value_type.clone())))
                 .collect();
             read.find_collision(&manifest);
-            services.insert(service.name.clone(), Arc::new(read));
+            services.push(Arc::new(read));
         }
-        Self { inner: Arc::new(Inner { id, epoch, issued_at, manifest, views, services }) }
+        Self { inner: Arc::new(Inner { id, epoch, issued_at, manifest, views, services, services_by_name }) }
     }
 
     /// Its id.
@@ -205,10 +216,15 @@ impl Snapshot {
     /// # Errors
     /// [`PlanError`] where the request does not fit the snapshot or goes beyond `limits`.
     pub fn plan(&self, request: &Request, now: Timestamp, limits: &Limits) -> Result<Plan, PlanError> {
+        self.plan_boxed(request, now, limits).map_err(|error| *error)
+    }
+
+    /// Errors are boxed within: they are large, and every `?` would copy them.
+    fn plan_boxed(&self, request: &Request, now: Timestamp, limits: &Limits) -> Result<Plan, Box<PlanError>> {
         let read = match &request.selection {
-            Selection::Service(name) => self.inner.services.get(name).cloned().ok_or_else(|| PlanError::UnknownService {
+            Selection::Service(name) => self.inner.service(name).cloned().ok_or_else(|| PlanError::UnknownService {
                 service: name.clone(),
-                known: some_names(self.inner.services.keys()),
+                known: some_names(self.inner.services_by_name.iter().filter_map(|number| self.inner.service_name(*number))),
             })?,
             Selection::Features(references) => Arc::new(self.read_plan_of(references)?),
         };
@@ -216,29 +232,31 @@ impl Snapshot {
     }
 
     /// Features of one view that stand side by side make one group, so that a response has as few rows to describe as can be.
-    fn read_plan_of(&self, references: &[String]) -> Result<ReadPlan, PlanError> {
+    fn read_plan_of(&self, references: &[String]) -> Result<ReadPlan, Box<PlanError>> {
         let mut selected: Vec<((u16, u16), Vec<usize>)> = Vec::new();
         for reference in references {
             let Some((view, feature)) = reference.split_once(':') else {
-                return Err(PlanError::BadReference { reference: reference.clone() });
+                return Err(PlanError::BadReference { reference: reference.clone() }.into());
             };
-            let numbers =
-                self.inner.views.get(view).copied().ok_or_else(|| PlanError::UnknownView {
-                    view: view.to_owned(),
-                    known: some_names(self.inner.views.keys()),
-                })?;
+            let numbers = self.inner.view_named(view).ok_or_else(|| PlanError::UnknownView {
+                view: view.to_owned(),
+                known: some_names(self.inner.views.iter().filter_map(|numbers| Some(self.inner.view(*numbers)?.name.as_str()))),
+            })?;
             let schema = self.inner.view(numbers);
             let feature_number = schema.and_then(|schema| schema.features.iter().position(|known| known.name == feature));
             let Some(feature_number) = feature_number else {
                 return Err(PlanError::UnknownFeature {
                     view: view.to_owned(),
                     feature: feature.to_owned(),
-                    known: schema.map(|schema| some_names(schema.features.iter().map(|known| &known.name))).unwrap_or_default(),
-                });
+                    known: schema
+                        .map(|schema| some_names(schema.features.iter().map(|known| known.name.as_str())))
+                        .unwrap_or_default(),
+                }
+                .into());
             };
             match selected.iter_mut().find(|(known, _)| *known == numbers) {
                 Some((_, features)) if features.contains(&feature_number) => {
-                    return Err(PlanError::RepeatedReference { reference: reference.clone() });
+                    return Err(PlanError::RepeatedReference { reference: reference.clone() }.into());
                 }
                 _ => {}
             }
@@ -259,6 +277,21 @@ impl Snapshot {
 impl Inner {
     fn view(&self, (table, view): (u16, u16)) -> Option<&crate::ViewSchema> {
         self.manifest.tables.get(usize::from(table))?.schema.views.get(usize::from(view))
+    }
+
+    fn view_named(&self, name: &str) -> Option<(u16, u16)> {
+        let name_of = |numbers: (u16, u16)| self.view(numbers).map_or("", |view| &view.name);
+        let at = self.views.binary_search_by(|numbers| name_of(*numbers).cmp(name)).ok()?;
+        self.views.get(at).copied()
+    }
+
+    fn service_name(&self, number: u16) -> Option<&str> {
+        self.manifest.services.get(usize::from(number)).map(|service| service.name.as_str())
+    }
+
+    fn service(&self, name: &str) -> Option<&Arc<ReadPlan>> {
+        let at = self.services_by_name.binary_search_by(|number| self.service_name(*number).cmp(&Some(name))).ok()?;
+        self.services.get(usize::from(*self.services_by_name.get(at)?))
     }
 }
 
@@ -301,22 +334,20 @@ impl ReadPlan {
     }
 
     fn find_collision(&mut self, manifest: &Manifest) {
-        let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
-        for group in &self.groups {
+        let mut names = Names::default();
+        for (group, number) in self.groups.iter().zip(0_u16..) {
             for feature in &group.features {
-                let Some(name) = feature_name(manifest, group, feature) else { continue };
-                if let Some(other) = seen.insert(name, &group.display_name) {
-                    self.collision = Some([name.to_owned(), other.to_owned(), group.display_name.clone()]);
-                    return;
+                if let Some(schema) = feature_schema(manifest, group, feature) {
+                    names.push(&schema.name, (number, 0));
                 }
             }
         }
+        names.sort();
+        self.collision = names.repeated().map(|[(name, (first, _)), (_, (second, _))]| {
+            let view = |number: u16| self.groups.get(usize::from(number)).map(|group| group.display_name.clone());
+            [name.into(), view(first).unwrap_or_default(), view(second).unwrap_or_default()]
+        });
     }
-}
-
-/// The short name of a group's feature.
-pub(crate) fn feature_name<'a>(manifest: &'a Manifest, group: &Group, feature: &GroupFeature) -> Option<&'a str> {
-    feature_schema(manifest, group, feature).map(|schema| schema.name.as_str())
 }
 
 /// The schema of a group's feature.
@@ -329,8 +360,8 @@ pub(crate) fn feature_schema<'a>(
 }
 
 /// A few of the names there are, for an error's reader.
-fn some_names<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
-    names.take(KNOWN_NAMES_MAX).cloned().collect()
+fn some_names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    names.take(KNOWN_NAMES_MAX).map(String::from).collect()
 }
 
 /// Names that an error about an unknown one lists at the most.

@@ -63,34 +63,38 @@ impl Timestamp {
     /// Without an offset it is UTC; digits of the fraction past the ninth are dropped. `None` where the text is no instant
     /// or outside the range of i64 nanoseconds.
     pub fn parse(text: &str) -> Option<Self> {
-        let (date, clock) = match text.split_once(['T', 't', ' ']) {
-            Some((date, clock)) => (date, Some(clock)),
-            None => (text, None),
-        };
-        let mut parts = date.splitn(3, '-');
-        let (year, month, day) = (digits(parts.next()?, 4)?, digits(parts.next()?, 2)?, digits(parts.next()?, 2)?);
+        let mut rest = text.as_bytes();
+        let year = take_digits(4, &mut rest)?;
+        take(b"-", &mut rest)?;
+        let month = take_digits(2, &mut rest)?;
+        take(b"-", &mut rest)?;
+        let day = take_digits(2, &mut rest)?;
         if !(1..=12).contains(&month) || day < 1 || day > days_in_month(year, month) {
             return None;
         }
         let mut seconds = days_from_civil(year, month, day).checked_mul(86_400)?;
         let mut nanos = 0;
-        if let Some(clock) = clock {
-            let zone_at = clock.find(['Z', 'z', '+', '-']).unwrap_or(clock.len());
-            let (clock, zone) = clock.split_at_checked(zone_at)?;
-            let (clock, fraction) = clock.split_once('.').unwrap_or((clock, "0"));
-            let mut parts = clock.splitn(3, ':');
-            let (hour, minute) = (digits(parts.next()?, 2)?, digits(parts.next()?, 2)?);
-            let second = parts.next().map_or(Some(0), |second| digits(second, 2))?;
+        if take(b"Tt ", &mut rest).is_some() {
+            let hour = take_digits(2, &mut rest)?;
+            take(b":", &mut rest)?;
+            let minute = take_digits(2, &mut rest)?;
+            let second = if take(b":", &mut rest).is_some() { take_digits(2, &mut rest)? } else { 0 };
             if hour > 23 || minute > 59 || second > 59 {
                 return None;
             }
-            seconds += hour * 3_600 + minute * 60 + second - offset_seconds(zone)?;
-            if fraction.is_empty() || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
-                return None;
+            seconds += hour * 3_600 + minute * 60 + second;
+            if take(b".", &mut rest).is_some() {
+                let mut place = NANOS_PER_SECOND / 10;
+                nanos = take_digits(1, &mut rest)? * place;
+                while let Some(digit) = take_digits(1, &mut rest) {
+                    place /= 10;
+                    nanos += digit * place;
+                }
             }
-            for place in 0..9 {
-                nanos = nanos * 10 + i64::from(fraction.as_bytes().get(place).map_or(0, |byte| byte - b'0'));
-            }
+            seconds -= take_offset(&mut rest)?;
+        }
+        if !rest.is_empty() {
+            return None;
         }
         // As i128, since seconds below the range may be brought into it by the fraction.
         let total = i128::from(seconds) * i128::from(NANOS_PER_SECOND) + i128::from(nanos);
@@ -98,30 +102,37 @@ impl Timestamp {
     }
 }
 
-/// Exactly `count` decimal digits.
-fn digits(text: &str, count: usize) -> Option<i64> {
-    if text.len() != count || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+/// One of these bytes.
+fn take(wanted: &[u8], rest: &mut &[u8]) -> Option<u8> {
+    let (byte, tail) = rest.split_first()?;
+    if !wanted.contains(byte) {
         return None;
     }
-    text.parse().ok()
+    *rest = tail;
+    Some(*byte)
+}
+
+/// The number of `count` decimal digits.
+fn take_digits(count: usize, rest: &mut &[u8]) -> Option<i64> {
+    let mut number = 0;
+    for _ in 0..count {
+        number = number * 10 + i64::from(take(b"0123456789", rest)? - b'0');
+    }
+    Some(number)
 }
 
 /// Seconds east of UTC: of nothing, `Z`, `+02:00`, `+0200` or `+02`.
-fn offset_seconds(zone: &str) -> Option<i64> {
-    let (sign, rest) = match zone.split_at_checked(1) {
-        None => return Some(0),
-        Some(("Z" | "z", "")) => return Some(0),
-        Some(("+", rest)) => (1, rest),
-        Some(("-", rest)) => (-1, rest),
-        Some(_) => return None,
+fn take_offset(rest: &mut &[u8]) -> Option<i64> {
+    let sign = match take(b"Zz+-", rest) {
+        Some(b'+') => 1,
+        Some(b'-') => -1,
+        _ => return Some(0),
     };
-    let (hours, minutes) = match rest.len() {
-        2 => (rest, "00"),
-        4 => rest.split_at_checked(2)?,
-        5 => rest.split_once(':')?,
-        _ => return None,
+    let hours = take_digits(2, rest)?;
+    let minutes = match take(b":", rest) {
+        None if rest.is_empty() => 0,
+        _ => take_digits(2, rest)?,
     };
-    let (hours, minutes) = (digits(hours, 2)?, digits(minutes, 2)?);
     (hours <= 23 && minutes <= 59).then_some(sign * (hours * 3_600 + minutes * 60))
 }
 
@@ -139,41 +150,34 @@ impl Timestamp {
         let days = self.0.div_euclid(NANOS_PER_DAY);
         let nanos_of_day = self.0.rem_euclid(NANOS_PER_DAY);
         let (year, month, day) = civil_from_days(days);
-        let seconds = nanos_of_day / NANOS_PER_SECOND;
-        let fraction = nanos_of_day % NANOS_PER_SECOND;
-        let mut at = 0;
-        let mut put = |byte: u8| {
-            if let Some(slot) = buffer.get_mut(at) {
-                *slot = byte;
-                at += 1;
-            }
+        // All of them fit: a day has fewer seconds than u32 holds, a second fewer nanoseconds.
+        let seconds = (nanos_of_day / NANOS_PER_SECOND) as u32;
+        let fraction = (nanos_of_day % NANOS_PER_SECOND) as u32;
+        let (fraction, places) = match fraction {
+            0 => (0, 0),
+            _ if fraction.is_multiple_of(1_000_000) => (fraction / 1_000_000, 3),
+            _ if fraction.is_multiple_of(1_000) => (fraction / 1_000, 6),
+            _ => (fraction, 9),
         };
         // The range of i64 nanoseconds has four-digit years only.
-        let mut digits = |value: i64, count: u32, end: u8| {
-            for power in (0..count).rev() {
-                put(b'0' + (value / 10_i64.pow(power) % 10) as u8);
+        let parts = [
+            (year, 4, b'-'),
+            (month, 2, b'-'),
+            (day, 2, b'T'),
+            (seconds / 3_600, 2, b':'),
+            (seconds / 60 % 60, 2, b':'),
+            (seconds % 60, 2, if places == 0 { b'Z' } else { b'.' }),
+            (fraction, places, b'Z'),
+        ];
+        let mut at = 0;
+        for (mut value, width, end) in parts.into_iter().take(if places == 0 { 6 } else { 7 }) {
+            let Some((last, digits)) = buffer.get_mut(at..=at + width).and_then(<[u8]>::split_last_mut) else { break };
+            *last = end;
+            for digit in digits.iter_mut().rev() {
+                *digit = b'0' + (value % 10) as u8;
+                value /= 10;
             }
-            if end != 0 {
-                put(end);
-            }
-        };
-        digits(year, 4, b'-');
-        digits(month, 2, b'-');
-        digits(day, 2, b'T');
-        digits(seconds / 3600, 2, b':');
-        digits(seconds / 60 % 60, 2, b':');
-        match fraction {
-            0 => digits(seconds % 60, 2, b'Z'),
-            _ => {
-                digits(seconds % 60, 2, b'.');
-                if fraction % 1_000_000 == 0 {
-                    digits(fraction / 1_000_000, 3, b'Z');
-                } else if fraction % 1_000 == 0 {
-                    digits(fraction / 1_000, 6, b'Z');
-                } else {
-                    digits(fraction, 9, b'Z');
-                }
-            }
+            at += width + 1;
         }
         buffer.get(..at).and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or_default()
     }
@@ -231,16 +235,18 @@ impl fmt::Display for Span {
 
 /// Days since 1970-01-01 to (year, month, day) of the proleptic Gregorian calendar
 /// (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`).
-fn civil_from_days(days: i64) -> (i64, i64, i64) {
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
+///
+/// Days are those of some [`Timestamp`]: the years 1677 to 2262, so that 32 bits hold everything.
+fn civil_from_days(days: i64) -> (u32, u32, u32) {
+    let shifted = (days + 719_468) as u32;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let year = year_of_era + era * 400 + u32::from(month <= 2);
     (year, month, day)
 }
 

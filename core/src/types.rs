@@ -255,6 +255,68 @@ fn parse(text: &str, depth: usize) -> Option<ValueType> {
     }
 }
 
+impl ValueType {
+    /// The type whose [`Display`](fmt::Display) form this is, and no other spelling of it: what formats hold, so that equal
+    /// types have equal bytes. It is also less code than all the spellings.
+    pub(crate) fn from_canonical(mut text: &str) -> Option<Self> {
+        let value_type = take_canonical(&mut text, 0)?;
+        if text.is_empty() { Some(value_type) } else { None }
+    }
+}
+
+fn take_canonical(rest: &mut &str, depth: usize) -> Option<ValueType> {
+    if depth >= TYPE_DEPTH_MAX {
+        return None;
+    }
+    let is_word = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'_';
+    let length = rest.bytes().take_while(is_word).count();
+    let (word, tail) = rest.split_at_checked(length)?;
+    *rest = tail;
+    if let Some((_, scalar)) = SCALARS.iter().find(|(name, _)| *name == word) {
+        return Some(scalar.clone());
+    }
+    take_byte(rest, b'<')?;
+    let nested = match word {
+        "list" => ValueType::List(Box::new(take_canonical(rest, depth + 1)?)),
+        "map" => ValueType::Map(Box::new(take_canonical(rest, depth + 1)?)),
+        "set" => ValueType::Set(Box::new(take_canonical(rest, depth + 1)?)),
+        "struct" => {
+            let mut fields: Vec<StructField> = Vec::new();
+            loop {
+                let length = rest.bytes().take_while(|byte| !RESERVED.contains(byte)).count();
+                let (name, tail) = rest.split_at_checked(length)?;
+                *rest = tail;
+                let padded = name.starts_with(' ') || name.ends_with(' ');
+                if name.is_empty() || padded || fields.iter().any(|field| field.name == name) {
+                    return None;
+                }
+                take_byte(rest, b':')?;
+                take_byte(rest, b' ')?;
+                fields.push(StructField::new(name, take_canonical(rest, depth + 1)?));
+                if take_byte(rest, b',').is_none() {
+                    break;
+                }
+                take_byte(rest, b' ')?;
+            }
+            ValueType::Struct(fields)
+        }
+        _ => return None,
+    };
+    take_byte(rest, b'>')?;
+    Some(nested)
+}
+
+fn take_byte(rest: &mut &str, byte: u8) -> Option<()> {
+    if rest.as_bytes().first() != Some(&byte) {
+        return None;
+    }
+    *rest = rest.get(1..)?;
+    Some(())
+}
+
+/// What the name of a struct's field does not hold.
+const RESERVED: &[u8] = b":,<>()[]{}\"'";
+
 /// Splits at the commas that are in no bracket.
 fn split_top_level(text: &str) -> Vec<&str> {
     let mut parts = Vec::new();
@@ -312,7 +374,32 @@ mod tests {
     fn types_read_back_as_written() {
         for text in ["int64", "list<string>", "set<list<bytes>>", "map<float64>", "struct<a: int32, b: list<struct<c: json>>>"] {
             assert_eq!(text.parse::<ValueType>().map(|parsed| parsed.to_string()).as_deref(), Ok(text));
+            assert_eq!(ValueType::from_canonical(text), text.parse().ok());
         }
+    }
+
+    #[test]
+    fn only_the_canonical_form_is_canonical() {
+        let spellings = [
+            "Int64",
+            "list< int64>",
+            "list<int64> ",
+            "array<int64>",
+            "map",
+            "map<string, int64>",
+            "struct<a:int64>",
+            "struct<a: int64,b: int64>",
+            "struct<\"a\": int64>",
+            "struct< a: int64>",
+            "list(int64)",
+            "struct<a: Int64>",
+        ];
+        for text in spellings {
+            assert!(text.parse::<ValueType>().is_ok(), "{text}");
+            assert_eq!(ValueType::from_canonical(text), None, "{text}");
+        }
+        let wide = "struct<Zürich x: int64, b-c: map<struct<d: uuid>>>";
+        assert_eq!(ValueType::from_canonical(wide), wide.parse().ok());
     }
 
     #[test]
@@ -334,8 +421,10 @@ mod tests {
     fn what_is_no_type_is_refused() {
         for text in ["", "int", "list<>", "list<int64", "map<int64, string>", "struct<a>", "struct<a: int64, a: int64>"] {
             assert!(text.parse::<ValueType>().is_err(), "{text}");
+            assert_eq!(ValueType::from_canonical(text), None, "{text}");
         }
         let deep = format!("{}int64{}", "list<".repeat(TYPE_DEPTH_MAX), ">".repeat(TYPE_DEPTH_MAX));
         assert!(deep.parse::<ValueType>().is_err());
+        assert_eq!(ValueType::from_canonical(&deep), None);
     }
 }

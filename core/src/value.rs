@@ -1,6 +1,6 @@
 //! Owned values and the payload encoding of nested ones.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
 use core::fmt;
 
 use crate::types::{TYPE_DEPTH_MAX, ValueType};
@@ -44,7 +44,7 @@ pub enum PayloadError {
     /// The value is not of the type.
     Mismatch {
         /// The type that was expected.
-        expected: ValueType,
+        expected: Box<ValueType>,
     },
 }
 
@@ -224,7 +224,7 @@ pub fn parse_uuid(text: &str) -> Option<[u8; UUID_BYTES]> {
 pub const UUID_BYTES: usize = 16;
 
 fn mismatch(expected: &ValueType) -> PayloadError {
-    PayloadError::Mismatch { expected: expected.clone() }
+    PayloadError::Mismatch { expected: Box::new(expected.clone()) }
 }
 
 pub(crate) fn text(bytes: &[u8]) -> Result<&str, PayloadError> {
@@ -326,7 +326,10 @@ mod tests {
             (ValueType::Bool, Value::Null),
         ] {
             let expected = value_type.clone();
-            assert_eq!(encode_payload(&value_type, &value, &mut bytes), Err(PayloadError::Mismatch { expected }));
+            assert_eq!(
+                encode_payload(&value_type, &value, &mut bytes),
+                Err(PayloadError::Mismatch { expected: Box::new(expected) })
+            );
         }
     }
 

@@ -1,5 +1,6 @@
 //! Reading a page in place.
 
+use alloc::boxed::Box;
 use core::fmt;
 
 use super::format::*;
@@ -24,9 +25,9 @@ pub enum PageError {
     /// The bytes are a page, but not the one that was asked for.
     WrongPage {
         /// What was asked for.
-        expected: PageKey,
+        expected: Box<PageKey>,
         /// What the page says it is.
-        found: PageKey,
+        found: Box<PageKey>,
     },
 }
 
@@ -89,7 +90,7 @@ impl<'a> PageRef<'a> {
         }
         let found = page.key()?;
         if found != *expected {
-            return Err(PageError::WrongPage { expected: *expected, found });
+            return Err(PageError::WrongPage { expected: Box::new(*expected), found: Box::new(found) });
         }
         if page.bucket_count != bucket_count {
             return Err(corrupt("bucket count", BUCKET_COUNT_AT));
@@ -236,7 +237,7 @@ impl<'a> PageRef<'a> {
         self.read_cell(row as usize, &descriptor).ok_or_else(|| corrupt("column", at))
     }
 
-    #[inline]
+    #[inline(always)]
     fn read_cell(&self, row: usize, column: &Descriptor) -> Option<Cell<'a>> {
         if let Some(validity_at) = column.validity_at {
             let byte = *self.bytes.get(validity_at.saturating_add(row / 8))?;
@@ -300,7 +301,7 @@ impl<'a> PageRef<'a> {
     }
 
     /// Bit field number `index` of those that start at byte `at`.
-    #[inline]
+    #[inline(always)]
     fn field(&self, at: usize, width: u32, index: usize) -> Option<u64> {
         if width == 0 {
             return Some(0);
@@ -315,7 +316,7 @@ impl<'a> PageRef<'a> {
         HEADER_BYTES + column * DESCRIPTOR_BYTES
     }
 
-    #[inline]
+    #[inline(always)]
     fn descriptor(&self, column: usize) -> Result<Descriptor, PageError> {
         let at = self.descriptor_at(column);
         let raw: [u8; DESCRIPTOR_BYTES] = read(self.bytes, at).ok_or_else(|| corrupt("descriptor", at))?;
@@ -396,7 +397,8 @@ fn corrupt(what: &'static str, at: usize) -> PageError {
     PageError::Corrupt { what, at }
 }
 
-#[inline]
+// Always, since a build for size would call it, and most reads of a page are of a few bytes.
+#[inline(always)]
 fn read<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
 }

@@ -82,7 +82,7 @@ impl fmt::Display for WireError {
                 write!(f, "request has more than {} values; split it", super::REQUEST_VALUES_MAX)
             }
             Self::UnsupportedMediaType { found } => {
-                write!(f, "content type `{}` is not supported, expected {}", Short(found), MediaType::SUPPORTED)
+                write!(f, "content type `{}` is not supported, expected application/json or application/msgpack", Short(found))
             }
             Self::Value { column, row, cause } => write!(f, "column `{column}`, row {row}: {cause}"),
         }

@@ -1,105 +1,36 @@
-//! Responses in JSON, by hand: one pass, and no allocation but that of the output.
+//! Single values in JSON.
 
 use alloc::vec::Vec;
 
-use super::{Format, WireError, write_response};
-use crate::Response;
 use crate::base64::encode_base64;
 
-impl Response<'_> {
-    /// Appends the response as Feast's servers write it; docs/WIRE.md is the reference.
-    ///
-    /// # Errors
-    /// [`WireError::Value`] where a value is damaged; `out` is as it was then.
-    pub fn write_json(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
-        let before = out.len();
-        out.reserve(self.cells.len().saturating_mul(CELL_BYTES));
-        write_response(self, &mut Json { out }).inspect_err(|_| out.truncate(before))
+pub(super) fn push_int(value: i64, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+pub(super) fn push_float(value: f64, out: &mut Vec<u8>) {
+    if value.is_finite() {
+        out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
+    } else if value.is_nan() {
+        push_word("NaN", out);
+    } else if value > 0.0 {
+        push_word("Infinity", out);
+    } else {
+        push_word("-Infinity", out);
     }
 }
 
-/// What a cell takes, about: a number, a status, an instant and their commas.
-const CELL_BYTES: usize = 48;
-
-struct Json<'o> {
-    out: &'o mut Vec<u8>,
+pub(super) fn push_bytes(value: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    encode_base64(value, out);
+    out.push(b'"');
 }
 
-impl Format for Json<'_> {
-    fn out(&mut self) -> &mut Vec<u8> {
-        self.out
-    }
-
-    fn begin_list(&mut self, _: usize) {
-        self.out.push(b'[');
-    }
-
-    fn separate(&mut self, index: usize) {
-        if index > 0 {
-            self.out.push(b',');
-        }
-    }
-
-    fn end_list(&mut self) {
-        self.out.push(b']');
-    }
-
-    fn begin_map(&mut self, _: usize) {
-        self.out.push(b'{');
-    }
-
-    fn separate_value(&mut self) {
-        self.out.push(b':');
-    }
-
-    fn end_map(&mut self) {
-        self.out.push(b'}');
-    }
-
-    fn null(&mut self) {
-        self.out.extend_from_slice(b"null");
-    }
-
-    fn bool(&mut self, value: bool) {
-        self.out.extend_from_slice(if value { b"true" } else { b"false" });
-    }
-
-    fn int(&mut self, value: i64) {
-        self.out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-    }
-
-    fn float32(&mut self, value: f32) {
-        // As Feast's servers do: the digits of the f64 of the same value.
-        self.float64(f64::from(value));
-    }
-
-    fn float64(&mut self, value: f64) {
-        if value.is_finite() {
-            self.out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
-        } else if value.is_nan() {
-            self.word("NaN");
-        } else if value > 0.0 {
-            self.word("Infinity");
-        } else {
-            self.word("-Infinity");
-        }
-    }
-
-    fn bytes(&mut self, value: &[u8]) {
-        self.out.push(b'"');
-        encode_base64(value, self.out);
-        self.out.push(b'"');
-    }
-
-    fn text(&mut self, value: &str) {
-        push_text(value, self.out);
-    }
-
-    fn word(&mut self, value: &str) {
-        self.out.push(b'"');
-        self.out.extend_from_slice(value.as_bytes());
-        self.out.push(b'"');
-    }
+/// Appends a JSON string of text that has no character to escape.
+pub(super) fn push_word(word: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    out.extend_from_slice(word.as_bytes());
+    out.push(b'"');
 }
 
 /// Appends a JSON string.

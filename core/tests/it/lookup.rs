@@ -397,7 +397,7 @@ fn requests_that_do_not_fit_are_told_why() {
     check(
         &request(features(&["clicks:count"]), &[("user", &[text("x")]), item]),
         expect![[r#"
-            400 FeastError: entity column `user`, row 0: expected int64, found the text "x"
+            400 FeastError: entity column `user`, row 0: expected int64, found the text `x`
         "#]],
     );
     check(

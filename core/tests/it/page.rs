@@ -239,7 +239,7 @@ fn a_page_is_only_what_was_asked_for() {
     let schema = schema();
     let other = PageKey::new(SegmentId::from_bytes([9; 16]), 2, 1);
     let found = PageRef::verify(&bytes, &other, 1, &schema).expect_err("it is bucket 0");
-    assert_eq!(found, PageError::WrongPage { expected: other, found: key() });
+    assert_eq!(found, PageError::WrongPage { expected: Box::new(other), found: Box::new(key()) });
     assert!(PageRef::verify(&bytes, &key(), 2, &schema).is_err());
     let mut narrower = schema.clone();
     narrower.views[0].features.pop();

@@ -1,7 +1,6 @@
 //! One snapshot and the pages of it that are here.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use mezze_core::{self as core, Head, OpenError, PageRef, Plan, SegmentId, Snapshot, Timestamp};
@@ -17,7 +16,8 @@ pub(crate) struct Store {
 #[derive(Default)]
 struct Inner {
     snapshot: Option<Snapshot>,
-    pages: BTreeMap<core::PageKey, Page>,
+    /// In the order of [`Inner::find`]. A map would be more code, and pages come far more seldom than lookups.
+    pages: Vec<Page>,
     bytes: usize,
     budget: usize,
     /// Counts lookups: a page knows the last that used it.
@@ -27,6 +27,7 @@ struct Inner {
 }
 
 struct Page {
+    key: core::PageKey,
     bytes: Rc<[u8]>,
     used: u64,
 }
@@ -61,8 +62,8 @@ impl Store {
             let table = snapshot.manifest().tables.get(usize::from(key.table));
             table.is_some_and(|table| table.base.iter().chain(&table.delta).any(|segment| segment.id == key.segment))
         };
-        inner.pages.retain(|key, _| known(key));
-        inner.bytes = inner.pages.values().map(|page| page.bytes.len()).sum();
+        inner.pages.retain(|page| known(&page.key));
+        inner.bytes = inner.pages.iter().map(|page| page.bytes.len()).sum();
         inner.snapshot = Some(snapshot);
         inner.waiting = None;
         Ok(shown)
@@ -83,7 +84,7 @@ impl Store {
         let mut missing = Vec::new();
         let mut pages = Vec::with_capacity(plan.pages().len());
         for key in plan.pages() {
-            match inner.pages.get_mut(key) {
+            match inner.find(key).ok().and_then(|at| inner.pages.get_mut(at)) {
                 Some(page) => {
                     page.used = clock;
                     pages.push(Rc::clone(&page.bytes));
@@ -116,8 +117,15 @@ impl Store {
         PageRef::verify(&bytes, &key, segment.bucket_count, &table.schema).map_err(|error| format!("page {key}: {error}"))?;
         let used = inner.clock;
         inner.bytes += bytes.len();
-        if let Some(before) = inner.pages.insert(key, Page { bytes: bytes.into(), used }) {
-            inner.bytes -= before.bytes.len();
+        let page = Page { key, bytes: bytes.into(), used };
+        match inner.find(&key) {
+            Ok(at) => {
+                if let Some(slot) = inner.pages.get_mut(at) {
+                    let before = std::mem::replace(slot, page);
+                    inner.bytes -= before.bytes.len();
+                }
+            }
+            Err(at) => inner.pages.insert(at, page),
         }
         inner.keep_budget(used);
         Ok(())
@@ -125,14 +133,19 @@ impl Store {
 }
 
 impl Inner {
+    /// Where a page is, or belongs.
+    fn find(&self, key: &core::PageKey) -> Result<usize, usize> {
+        // By bucket first: it tells nearly all pages apart at once.
+        let order = |key: &core::PageKey| (key.bucket, key.table, key.segment);
+        self.pages.binary_search_by(|page| order(&page.key).cmp(&order(key)))
+    }
+
     /// Drops the pages that were used longest ago, but none of lookup number `clock`.
     fn keep_budget(&mut self, clock: u64) {
         while self.bytes > self.budget {
-            let oldest = self.pages.iter().filter(|(_, page)| page.used < clock).min_by_key(|(_, page)| page.used);
-            let Some(key) = oldest.map(|(key, _)| *key) else { return };
-            if let Some(page) = self.pages.remove(&key) {
-                self.bytes -= page.bytes.len();
-            }
+            let idle = self.pages.iter().enumerate().filter(|(_, page)| page.used < clock);
+            let Some((at, _)) = idle.min_by_key(|(_, page)| page.used) else { return };
+            self.bytes -= self.pages.remove(at).bytes.len();
         }
     }
 }

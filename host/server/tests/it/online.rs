@@ -151,16 +151,16 @@ fn requests_that_cannot_be_answered_are_the_clients_fault() {
     check(
         "",
         expect![[r#"
-        400
-        "{\"module\": \"feast.errors\", \"class\": \"FeastError\", \"message\": \"request body is not JSON: EOF while parsing a value at line 1 column 0\"}"
-    "#]],
+            400
+            "{\"module\": \"feast.errors\", \"class\": \"FeastError\", \"message\": \"request body is not JSON: it ends early at line 1 column 1\"}"
+        "#]],
     );
     check(
         "{",
         expect![[r#"
-        400
-        "{\"module\": \"feast.errors\", \"class\": \"FeastError\", \"message\": \"request body is not JSON: EOF while parsing an object at line 1 column 1\"}"
-    "#]],
+            400
+            "{\"module\": \"feast.errors\", \"class\": \"FeastError\", \"message\": \"request body is not JSON: it ends early at line 1 column 2\"}"
+        "#]],
     );
     check(
         r#"{"entities": {"user": [1]}}"#,
@@ -200,9 +200,9 @@ fn requests_that_cannot_be_answered_are_the_clients_fault() {
     check(
         r#"{"feature_service": "all", "entities": {"user": ["seven"]}}"#,
         expect![[r#"
-        400
-        "{\"module\": \"feast.errors\", \"class\": \"FeastError\", \"message\": \"entity column `user`, row 0: expected int64, found the text \\\"seven\\\"\"}"
-    "#]],
+            400
+            "{\"module\": \"feast.errors\", \"class\": \"FeastError\", \"message\": \"entity column `user`, row 0: expected int64, found the text `seven`\"}"
+        "#]],
     );
     check(
         r#"{"features": ["scores:nope"], "entities": {"user": [1]}}"#,
