@@ -2,3 +2,4 @@
 mod golden;
 mod lookup;
 mod page;
+mod wire;
