@@ -20,6 +20,7 @@ if [ ! -x "$venv/bin/feast" ]; then
     "$venv/bin/pip" -q install 'feast==0.67.0'
 fi
 cargo build --locked --quiet --release -p mezze-cli -p mezze-server --bins --examples
+[ "$(nproc)" -ge 2 ] || { echo "server.sh: two cores are needed, one for the server and one for the load" >&2; exit 2; }
 target=${CARGO_TARGET_DIR:-target}
 mezze=$(realpath "$target/release/mezze") load=$(realpath "$target/release/examples/load")
 
@@ -51,7 +52,8 @@ wait_for $feast_port
 wait_for $mezze_port
 "$venv/bin/python" tests/bench/server_repos.py --compare "$work" $feast_port $mezze_port
 
-run() { taskset -c 1- "$load" "127.0.0.1:$1" "$work/bodies" 16 1000000000 "$seconds"; }
+others=1-$(($(nproc) - 1))
+run() { taskset -c "$others" "$load" "127.0.0.1:$1" "$work/bodies" 16 1000000000 "$seconds"; }
 feast=$(run $feast_port)
 ours=$(run $mezze_port)
 "$venv/bin/python" - "$feast" "$ours" <<'PY'
