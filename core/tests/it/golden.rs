@@ -199,7 +199,11 @@ fn objects() -> Vec<(&'static str, Vec<u8>)> {
         definition_digest: [0xdd; 32],
         input_digest: [0x1d; 32],
         tables: vec![
-            Table { base: Some(base), watermarks: vec![Timestamp::from_seconds(1060), Timestamp::MIN], ..Table::empty(schema()) },
+            Table {
+                base: Some(base),
+                watermarks: vec![Timestamp::from_nanos(1_060_000_000_002), Timestamp::MIN],
+                ..Table::empty(schema())
+            },
             Table { inline: Some(inline), watermarks: vec![Timestamp::from_seconds(5)], ..Table::empty(rates) },
         ],
         request_sources: vec![ManifestRequestSource {
