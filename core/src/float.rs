@@ -332,12 +332,22 @@ mod tests {
         ] {
             check(text);
         }
-        // The value halfway between 0 and the least f64, with all its digits, and a bit more.
-        let tie = format!("{:.1100}", f64::from_bits(1)).trim_end_matches('0').len();
-        let least = format!("{:.*}", tie, f64::from_bits(1));
-        check(&least);
-        let halfway = "2.4703282292062327208299439347443210e-324";
-        check(halfway);
+        // Halfway between 0 and the least f64, 2^-1075, with all its digits: a tie, which is even; and a bit less and more. Half
+        // of a decimal fraction is 5 times its digits, one place further.
+        let least = format!("{:.1074}", f64::from_bits(1));
+        let mut digits: Vec<u8> = core::iter::once(0).chain(least.bytes().skip(2).map(|digit| digit - b'0')).collect();
+        let mut carry = 0;
+        for digit in digits.iter_mut().rev() {
+            let product = *digit * 5 + carry;
+            *digit = product % 10;
+            carry = product / 10;
+        }
+        let tie: String = digits.iter().map(|digit| char::from(b'0' + digit)).collect();
+        assert_eq!(parse_f64(&format!("0.{tie}")), Some(0.0));
+        assert_eq!(parse_f64(&format!("0.{tie}1")), Some(f64::from_bits(1)));
+        for text in [least, format!("0.{tie}"), format!("0.{tie}1"), format!("0.{}4", tie.trim_end_matches('5'))] {
+            check(&text);
+        }
         check(&format!("{}1", "9".repeat(2000)));
         check(&format!("{}e-1999", "1".repeat(2000)));
         check(&format!("0.{}1", "0".repeat(2000)));
