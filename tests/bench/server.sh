@@ -26,6 +26,7 @@ mezze=$(realpath "$target/release/mezze") load=$(realpath "$target/release/examp
 
 work=$(mktemp -d)
 pids=()
+# Whatever ended the run: a server may have ended already, and that is no error of the cleaning up.
 finish() {
     for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
     for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
@@ -33,9 +34,14 @@ finish() {
 }
 trap finish EXIT
 "$venv/bin/python" tests/bench/server_repos.py "$work"
-wait_for() {
-    for _ in $(seq 600); do curl -sf "http://127.0.0.1:$1/health" >/dev/null && return; sleep 0.1; done
-    echo "server.sh: nothing answers on port $1" >&2
+wait_for() { # PORT PID LOG
+    for _ in $(seq 600); do
+        curl -sf "http://127.0.0.1:$1/health" >/dev/null && return
+        kill -0 "$2" 2>/dev/null || break
+        sleep 0.1
+    done
+    echo "server.sh: nothing answers on port $1; its server said:" >&2
+    tail -20 "$3" >&2
     exit 1
 }
 
@@ -46,10 +52,10 @@ wait_for() {
 feast_port=16566 mezze_port=16567
 (cd "$work/feast" && exec taskset -c 0 "$venv/bin/feast" serve -p $feast_port --no-access-log -w 1 --max-requests 1000000000 >>"$work/feast.log" 2>&1) &
 pids+=($!)
-taskset -c 0 "$mezze" -c "$work/mezze" -q serve --port $mezze_port --workers 1 >/dev/null &
+taskset -c 0 "$mezze" -c "$work/mezze" -q serve --port $mezze_port --workers 1 >"$work/mezze.log" 2>&1 &
 pids+=($!)
-wait_for $feast_port
-wait_for $mezze_port
+wait_for $feast_port "${pids[0]}" "$work/feast.log"
+wait_for $mezze_port "${pids[1]}" "$work/mezze.log"
 "$venv/bin/python" tests/bench/server_repos.py --compare "$work" $feast_port $mezze_port
 
 others=1-$(($(nproc) - 1))
