@@ -16,7 +16,7 @@ use bindings::exports::mezze::features::lookup::{
     Guest, GuestStore, Limits, MediaType, OpenError, Outcome, PageKey, Question, Refusal, Snapshot,
 };
 
-/// Smaller and faster than the standard library's. A component has one thread.
+/// Smaller than the standard library's. A component has one thread.
 #[cfg(all(target_family = "wasm", not(target_feature = "atomics")))]
 #[global_allocator]
 static ALLOCATOR: talc::wasm::WasmDynamicTalc = talc::wasm::new_wasm_dynamic_allocator();
