@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::sync::Arc;
 
-use mezze_core::{Limits, MediaType, PageRef, Refusal, Snapshot};
+use mezze_core::{HttpConfig, Limits, MediaType, PageRef, Refusal, Snapshot};
 use mezze_replica::{Reader, Store};
 use mezze_server::{Online, Server, ServerOptions, now};
 
@@ -120,7 +120,7 @@ fn every_host_gives_the_same_bytes() {
     let snapshot = reader.snapshot();
     assert!(snapshot.manifest().tables.iter().any(|table| table.delta.is_some()), "there is a delta");
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    let online = Arc::new(Online::new(Arc::clone(&reader), Limits::server()));
+    let online = Arc::new(Online::new(Arc::clone(&reader), HttpConfig::server()));
     let server = Server::start(online, listener, ServerOptions::default()).expect("it starts");
     let mut component = common::Component::open(&repo.path("data/replica"));
 

@@ -16,9 +16,11 @@ extern crate std;
 
 mod base64;
 mod bytes;
+mod cache;
 mod coerce;
 mod float;
 mod head;
+mod http;
 mod id;
 mod key;
 mod manifest;
@@ -37,7 +39,12 @@ mod value;
 mod wire;
 
 pub use bytes::FormatError;
+pub use cache::PageCache;
 pub use head::{HEAD_KEY, HEAD_MAGIC, HEAD_VERSION, Head, INLINE_MANIFEST_BYTES_MAX, PREVIOUS_MAX, PreviousSnapshot};
+pub use http::{
+    Ask, ConfigError, Exchange, Fetched, Gateway, HttpConfig, HttpRequest, HttpResponse, REQUEST_HEADERS, Read, ReadKey, Route,
+    STEPS_BACK_MAX, Served, Step, route,
+};
 pub use id::{PageKey, ParseIdError, SegmentId, SnapshotId};
 pub use key::{KeyHash, KeyPart, encode_key};
 pub use manifest::{

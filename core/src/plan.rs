@@ -382,6 +382,30 @@ impl Plan {
         self.respond(pages).map_err(|error| *error)
     }
 
+    /// The first instant at which a status of its answer will be another one: when the first row grows too old. `None` where time
+    /// changes nothing.
+    pub fn changes_at(&self, answer: &Response<'_>) -> Option<Timestamp> {
+        let echo_groups = usize::from(!self.echo.is_empty());
+        let mut first = None;
+        for (number, group) in self.read.groups.iter().enumerate().filter(|(_, group)| group.ttl != Span::ZERO) {
+            let start = (number + echo_groups) * self.row_count;
+            let rows = answer.rows.get(start..start + self.row_count).unwrap_or_default();
+            for row in rows.iter().filter(|row| row.status == Status::Present) {
+                // At `event_time + ttl` it is still fresh.
+                let at = row.event_time.saturating_add(group.ttl).saturating_add(Span::from_nanos(1));
+                if at != Timestamp::MAX && first.is_none_or(|first| at < first) {
+                    first = Some(at);
+                }
+            }
+        }
+        first
+    }
+
+    /// The first so many columns of its answer are the request's own.
+    pub fn echoed_columns(&self) -> usize {
+        self.echo.len()
+    }
+
     fn respond<'a>(&'a self, pages: &[Option<PageRef<'a>>]) -> Result<Response<'a>, Box<AnswerError>> {
         let manifest = self.snapshot.manifest();
         let found = self.find_rows(pages)?;

@@ -1,7 +1,7 @@
 //! Requests and responses as bytes: Feast's JSON, and MessagePack of the same structure. docs/WIRE.md is the reference.
 
 mod body;
-mod encoder;
+pub(crate) mod encoder;
 mod error;
 mod json_read;
 mod json_write;
@@ -74,6 +74,12 @@ impl MediaType {
             }
         }
         best.0
+    }
+
+    /// Whether an `Accept` names any of the media types; where it does not, a client that sent a body may be answered in kind.
+    pub fn is_preferred(accept: Option<&str>) -> bool {
+        let ranges = accept.unwrap_or_default().split(',');
+        ranges.filter_map(|range| range.split(';').next()).any(|name| Self::named(name.trim()).is_some())
     }
 
     fn named(name: &str) -> Option<Self> {

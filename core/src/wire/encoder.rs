@@ -8,13 +8,13 @@ use crate::{canonical_f32, canonical_f64};
 
 /// Appends to bytes in one of the formats. A branch a value costs less than the code of the whole for each format, which every
 /// bundle would carry.
-pub(super) struct Encoder<'o> {
-    pub(super) media_type: MediaType,
-    pub(super) out: &'o mut Vec<u8>,
+pub(crate) struct Encoder<'o> {
+    pub(crate) media_type: MediaType,
+    pub(crate) out: &'o mut Vec<u8>,
 }
 
 impl Encoder<'_> {
-    pub(super) fn begin_list(&mut self, length: usize) {
+    pub(crate) fn begin_list(&mut self, length: usize) {
         match self.media_type {
             Json => self.out.push(b'['),
             MessagePack => msgpack::push_list(length, self.out),
@@ -22,19 +22,19 @@ impl Encoder<'_> {
     }
 
     /// Before the element at `index` of a list, or the key at `index` of a map.
-    pub(super) fn separate(&mut self, index: usize) {
+    pub(crate) fn separate(&mut self, index: usize) {
         if self.media_type == Json && index > 0 {
             self.out.push(b',');
         }
     }
 
-    pub(super) fn end_list(&mut self) {
+    pub(crate) fn end_list(&mut self) {
         if self.media_type == Json {
             self.out.push(b']');
         }
     }
 
-    pub(super) fn begin_map(&mut self, length: usize) {
+    pub(crate) fn begin_map(&mut self, length: usize) {
         match self.media_type {
             Json => self.out.push(b'{'),
             MessagePack => msgpack::push_map(length, self.out),
@@ -42,46 +42,46 @@ impl Encoder<'_> {
     }
 
     /// Between a key and its value.
-    pub(super) fn separate_value(&mut self) {
+    pub(crate) fn separate_value(&mut self) {
         if self.media_type == Json {
             self.out.push(b':');
         }
     }
 
-    pub(super) fn end_map(&mut self) {
+    pub(crate) fn end_map(&mut self) {
         if self.media_type == Json {
             self.out.push(b'}');
         }
     }
 
-    pub(super) fn key(&mut self, index: usize, key: &str) {
+    pub(crate) fn key(&mut self, index: usize, key: &str) {
         self.separate(index);
         self.word(key);
         self.separate_value();
     }
 
-    pub(super) fn null(&mut self) {
+    pub(crate) fn null(&mut self) {
         match self.media_type {
             Json => self.out.extend_from_slice(b"null"),
             MessagePack => self.out.push(0xc0),
         }
     }
 
-    pub(super) fn bool(&mut self, value: bool) {
+    pub(crate) fn bool(&mut self, value: bool) {
         match self.media_type {
             Json => self.out.extend_from_slice(if value { b"true" } else { b"false" }),
             MessagePack => self.out.push(0xc2 | u8::from(value)),
         }
     }
 
-    pub(super) fn int(&mut self, value: i64) {
+    pub(crate) fn int(&mut self, value: i64) {
         match self.media_type {
             Json => json::push_int(value, self.out),
             MessagePack => msgpack::push_int(value, self.out),
         }
     }
 
-    pub(super) fn float32(&mut self, value: f32) {
+    pub(crate) fn float32(&mut self, value: f32) {
         match self.media_type {
             // As Feast's servers do: the digits of the f64 of the same value.
             Json => json::push_float(f64::from(value), self.out),
@@ -89,21 +89,21 @@ impl Encoder<'_> {
         }
     }
 
-    pub(super) fn float64(&mut self, value: f64) {
+    pub(crate) fn float64(&mut self, value: f64) {
         match self.media_type {
             Json => json::push_float(value, self.out),
             MessagePack => msgpack::put(0xcb, canonical_f64(value).to_be_bytes(), self.out),
         }
     }
 
-    pub(super) fn bytes(&mut self, value: &[u8]) {
+    pub(crate) fn bytes(&mut self, value: &[u8]) {
         match self.media_type {
             Json => json::push_bytes(value, self.out),
             MessagePack => msgpack::push_bytes(value, self.out),
         }
     }
 
-    pub(super) fn text(&mut self, value: &str) {
+    pub(crate) fn text(&mut self, value: &str) {
         match self.media_type {
             Json => json::push_text(value, self.out),
             MessagePack => msgpack::push_text(value, self.out),
@@ -111,7 +111,7 @@ impl Encoder<'_> {
     }
 
     /// Text that has no character to escape.
-    pub(super) fn word(&mut self, value: &str) {
+    pub(crate) fn word(&mut self, value: &str) {
         match self.media_type {
             Json => json::push_word(value, self.out),
             MessagePack => msgpack::push_text(value, self.out),

@@ -24,6 +24,39 @@ impl Response<'_> {
     }
 }
 
+impl Response<'_> {
+    /// The values of some columns in one row, as a list in JSON.
+    pub(crate) fn row_json(&self, columns: Range<usize>, row: usize) -> Result<Vec<u8>, PayloadError> {
+        let mut json = Vec::new();
+        let mut encoder = Encoder { media_type: MediaType::Json, out: &mut json };
+        encoder.begin_list(columns.len());
+        for (index, number) in columns.enumerate() {
+            let Some(column) = self.columns.get(number) else { continue };
+            encoder.separate(index);
+            let cell = self.cells.get(number * self.row_count + row).unwrap_or(&Cell::Null);
+            write_cell(column.value_type, cell, &mut encoder)?;
+        }
+        encoder.end_list();
+        Ok(json)
+    }
+
+    /// Writes a member of an object: a column's name, and its values and statuses.
+    pub(crate) fn write_column(&self, number: usize, encoder: &mut Encoder<'_>) -> Result<(), WireError> {
+        let Some(column) = self.columns.get(number) else { return Ok(()) };
+        let start = number * self.row_count;
+        let cells = self.cells.get(start..start + self.row_count).unwrap_or_default();
+        encoder.text(&column.name);
+        encoder.separate_value();
+        encoder.begin_map(2);
+        encoder.key(0, "values");
+        write_values(self, column, cells, encoder)?;
+        encoder.key(1, "statuses");
+        write_states(self, column, cells, encoder, |encoder, status, _| encoder.word(status.name()));
+        encoder.end_map();
+        Ok(())
+    }
+}
+
 /// What a cell takes, about: a number, a status, an instant and their commas.
 const CELL_BYTES: usize = 48;
 

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use mezze_core::{self as core, Head, OpenError, PageRef, Plan, SegmentId, Snapshot, Timestamp};
+use mezze_core::{self as core, Head, OpenError, PageCache, PageRef, Plan, SegmentId, Snapshot, Timestamp};
 
 use crate::{Limits, MediaType, Outcome, PageKey, Question, Refusal};
 
@@ -16,29 +16,18 @@ pub(crate) struct Store {
 #[derive(Default)]
 struct Inner {
     snapshot: Option<Snapshot>,
-    /// In the order of [`Inner::find`]. A map would be more code, and pages come far more seldom than lookups.
-    pages: Vec<Page>,
-    bytes: usize,
-    budget: usize,
-    /// Counts lookups: a page knows the last that used it.
-    clock: u64,
+    pages: PageCache,
     /// The plan of the last lookup: its pages are being brought, and asking again need not plan again.
     waiting: Option<Rc<Plan>>,
 }
 
-struct Page {
-    key: core::PageKey,
-    bytes: Rc<[u8]>,
-    used: u64,
-}
-
 impl Store {
     pub(crate) fn with_budget(budget: usize) -> Self {
-        Self { inner: RefCell::new(Inner { budget, ..Inner::default() }) }
+        Self { inner: RefCell::new(Inner { pages: PageCache::new(budget), ..Inner::default() }) }
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.inner.borrow().bytes
+        self.inner.borrow().pages.bytes()
     }
 
     pub(crate) fn open_snapshot(&self, head: &[u8], manifest: Option<&[u8]>) -> Result<crate::Snapshot, crate::OpenError> {
@@ -62,8 +51,7 @@ impl Store {
             let table = snapshot.manifest().tables.get(usize::from(key.table));
             table.is_some_and(|table| table.base.iter().chain(&table.delta).any(|segment| segment.id == key.segment))
         };
-        inner.pages.retain(|page| known(&page.key));
-        inner.bytes = inner.pages.iter().map(|page| page.bytes.len()).sum();
+        inner.pages.retain(known);
         inner.snapshot = Some(snapshot);
         inner.waiting = None;
         Ok(shown)
@@ -79,16 +67,12 @@ impl Store {
             Ok(plan) => plan,
             Err(refusal) => return refused(&refusal),
         };
-        inner.clock += 1;
-        let clock = inner.clock;
+        inner.pages.begin_turn();
         let mut missing = Vec::new();
         let mut pages = Vec::with_capacity(plan.pages().len());
         for key in plan.pages() {
-            match inner.find(key).ok().and_then(|at| inner.pages.get_mut(at)) {
-                Some(page) => {
-                    page.used = clock;
-                    pages.push(Rc::clone(&page.bytes));
-                }
+            match inner.pages.get(key) {
+                Some(page) => pages.push(page),
                 None => missing.push(PageKey { segment: halves(key.segment.bytes()), table: key.table, bucket: key.bucket }),
             }
         }
@@ -97,7 +81,7 @@ impl Store {
             return Outcome::Missing(missing);
         }
         inner.waiting = None;
-        inner.keep_budget(clock);
+        inner.pages.keep_budget();
         drop(inner);
         let refs: Vec<Option<PageRef<'_>>> = pages.iter().map(|page| PageRef::resident(page).ok()).collect();
         let mut body = Vec::new();
@@ -115,38 +99,9 @@ impl Store {
         let index = plan.pages().binary_search(&key).map_err(|_| format!("page {key} was not asked for"))?;
         let (segment, table) = plan.page_home(index).ok_or("the page is of no table")?;
         PageRef::verify(&bytes, &key, segment.bucket_count, &table.schema).map_err(|error| format!("page {key}: {error}"))?;
-        let used = inner.clock;
-        inner.bytes += bytes.len();
-        let page = Page { key, bytes: bytes.into(), used };
-        match inner.find(&key) {
-            Ok(at) => {
-                if let Some(slot) = inner.pages.get_mut(at) {
-                    let before = std::mem::replace(slot, page);
-                    inner.bytes -= before.bytes.len();
-                }
-            }
-            Err(at) => inner.pages.insert(at, page),
-        }
-        inner.keep_budget(used);
+        inner.pages.put(key, bytes.into());
+        inner.pages.keep_budget();
         Ok(())
-    }
-}
-
-impl Inner {
-    /// Where a page is, or belongs.
-    fn find(&self, key: &core::PageKey) -> Result<usize, usize> {
-        // By bucket first: it tells nearly all pages apart at once.
-        let order = |key: &core::PageKey| (key.bucket, key.table, key.segment);
-        self.pages.binary_search_by(|page| order(&page.key).cmp(&order(key)))
-    }
-
-    /// Drops the pages that were used longest ago, but none of lookup number `clock`.
-    fn keep_budget(&mut self, clock: u64) {
-        while self.bytes > self.budget {
-            let idle = self.pages.iter().enumerate().filter(|(_, page)| page.used < clock);
-            let Some((at, _)) = idle.min_by_key(|(_, page)| page.used) else { return };
-            self.bytes -= self.pages.remove(at).bytes.len();
-        }
     }
 }
 

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use mezze_core::{AnswerError, Limits, PageRef, Plan, Refusal, Snapshot, Timestamp};
+use bytes::Bytes;
+use mezze_core::{AnswerError, Ask, HttpConfig, HttpResponse, PageRef, Plan, Refusal, Served, Snapshot, Timestamp};
 use mezze_replica::{Error, PageFault, Reader};
 use tokio::sync::Mutex;
 
-use crate::http::{Answer, Answered, Exchange, Served};
+use crate::http::Answer;
 
 /// Answers requests from the newest snapshot of an origin or replica.
 ///
@@ -16,15 +17,15 @@ use crate::http::{Answer, Answered, Exchange, Served};
 #[derive(Debug)]
 pub struct Online {
     reader: Arc<Reader>,
-    limits: Limits,
-    /// When the head was last read because a page could not be.
+    config: HttpConfig,
+    /// When the head was last read because a page could not be, or a client had seen a later epoch.
     forced: Mutex<Option<Instant>>,
 }
 
 impl Online {
-    /// Answers from what `reader` reads, within `limits`.
-    pub const fn new(reader: Arc<Reader>, limits: Limits) -> Self {
-        Self { reader, limits, forced: Mutex::const_new(None) }
+    /// Answers from what `reader` reads.
+    pub const fn new(reader: Arc<Reader>, config: HttpConfig) -> Self {
+        Self { reader, config, forced: Mutex::const_new(None) }
     }
 
     /// What it reads.
@@ -32,26 +33,37 @@ impl Online {
         &self.reader
     }
 
-    async fn answer_at(&self, body: &[u8], exchange: Exchange, now: Timestamp, out: &mut Vec<u8>) -> Result<Snapshot, Refusal> {
-        let newest = self.reader.snapshot();
-        let mut fault = match self.answer_from(&newest, body, exchange, now, out).await? {
-            Ok(()) => return Ok(newest),
+    async fn answer_at(&self, ask: &Ask, body: &[u8], now: Timestamp) -> Result<HttpResponse, Refusal> {
+        let mut newest = self.reader.snapshot();
+        if ask.is_newer_than(&newest) {
+            if let Some(newer) = self.force_refresh().await.ok().flatten() {
+                newest = newer;
+            }
+            if ask.is_newer_than(&newest) {
+                return Ok(ask.too_old(&self.config, &Served { snapshot: &newest, steps_back: 0, now }));
+            }
+        }
+        let mut fault = match self.answer_from(&newest, 0, ask, body, now).await? {
+            Ok(response) => return Ok(response),
             Err(fault) => fault,
         };
         // A prune may have been faster than the last look at the head.
-        if let Some(newer) = self.refresh_after_fault().await.ok().flatten() {
-            match self.answer_from(&newer, body, exchange, now, out).await? {
-                Ok(()) => return Ok(newer),
+        if let Some(newer) = self.force_refresh().await.ok().flatten() {
+            match self.answer_from(&newer, 0, ask, body, now).await? {
+                Ok(response) => return Ok(response),
                 Err(newer_fault) => fault = newer_fault,
             }
         }
         let mut number = 0;
         while let Ok(Some(previous)) = self.reader.previous(number).await {
-            // What the older snapshot does not know is no fault of the request's.
-            if let Ok(Ok(())) = self.answer_from(&previous, body, exchange, now, out).await {
-                return Ok(previous);
-            }
             number += 1;
+            if ask.is_newer_than(&previous) {
+                break;
+            }
+            // What the older snapshot does not know is no fault of the request's.
+            if let Ok(Ok(response)) = self.answer_from(&previous, number, ask, body, now).await {
+                return Ok(response);
+            }
         }
         Err(Refusal::unavailable(format!("no complete snapshot can be read: {fault}")))
     }
@@ -59,23 +71,26 @@ impl Online {
     async fn answer_from(
         &self,
         snapshot: &Snapshot,
+        steps_back: usize,
+        ask: &Ask,
         body: &[u8],
-        exchange: Exchange,
         now: Timestamp,
-        out: &mut Vec<u8>,
-    ) -> Result<Result<(), Fault>, Refusal> {
-        let plan = snapshot.plan_body(body, exchange.request, now, &self.limits)?;
-        Ok(self.write(&plan, exchange, out).await)
+    ) -> Result<Result<HttpResponse, Fault>, Refusal> {
+        let served = Served { snapshot, steps_back, now };
+        match ask.plan(snapshot, body, now, &self.config.limits)? {
+            Some(plan) => Ok(self.reply(ask, &served, &plan).await),
+            None => Ok(Ok(ask.describe(&self.config, &served))),
+        }
     }
 
-    async fn write(&self, plan: &Plan, exchange: Exchange, out: &mut Vec<u8>) -> Result<(), Fault> {
+    async fn reply(&self, ask: &Ask, served: &Served<'_>, plan: &Plan) -> Result<HttpResponse, Fault> {
         let pages = self.reader.pages(plan).await?;
         let pages: Vec<Option<PageRef<'_>>> = pages.iter().map(|page| PageRef::resident(page).ok()).collect();
-        Ok(plan.write_answer(&pages, exchange.response, out)?)
+        Ok(ask.reply(&self.config, served, plan, &pages)?)
     }
 
     /// Reads the head again, but no more often than once in [`FORCED_PAUSE`].
-    async fn refresh_after_fault(&self) -> Result<Option<Snapshot>, Error> {
+    async fn force_refresh(&self) -> Result<Option<Snapshot>, Error> {
         let mut forced = self.forced.lock().await;
         if forced.is_some_and(|last| last.elapsed() < FORCED_PAUSE) {
             return Ok(None);
@@ -95,21 +110,15 @@ enum Fault {
 }
 
 impl Answer for Online {
-    async fn answer(&self, body: &[u8], exchange: Exchange, out: &mut Vec<u8>) -> Answered {
-        let now = now();
-        match self.answer_at(body, exchange, now, out).await {
-            Ok(snapshot) => Answered { status: 200, served: Some(Served::new(&snapshot, now)), retry_after_seconds: None },
-            Err(refusal) => {
-                out.clear();
-                refusal.write(out);
-                Answered { status: refusal.status, served: None, retry_after_seconds: refusal.retry_after_seconds }
-            }
-        }
+    fn config(&self) -> &HttpConfig {
+        &self.config
     }
 
-    fn is_ready(&self) -> bool {
-        // A reader has a snapshot from the first.
-        true
+    async fn answer(&self, ask: Ask, body: Bytes) -> HttpResponse {
+        match self.answer_at(&ask, &body, now()).await {
+            Ok(response) => response,
+            Err(refusal) => ask.refused(&refusal),
+        }
     }
 }
 
@@ -122,5 +131,5 @@ pub fn now() -> Timestamp {
     })
 }
 
-/// How often a missing page may make the head be read.
+/// How often a missing page or a client may make the head be read.
 const FORCED_PAUSE: Duration = Duration::from_secs(1);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use mezze_core::{HEAD_KEY, Limits, PageKey, SegmentIndex, Timestamp};
+use mezze_core::{HEAD_KEY, HttpConfig, PageKey, SegmentIndex, Timestamp};
 use mezze_model::check_against;
 use mezze_offline::{EntitySource, FeatureSelection, HistoricalRequest, get_historical_features};
 use mezze_replica::{Reader, Store, segment_key};
@@ -196,7 +196,7 @@ async fn read_back(context: &Context, reader: &Arc<Reader>, story: &mut Story) -
     )?;
 
     let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| Failure::of(Exit::Failed, &error))?;
-    let online = Arc::new(Online::new(Arc::clone(reader), Limits::server()));
+    let online = Arc::new(Online::new(Arc::clone(reader), HttpConfig::server()));
     let server = Server::start(online, listener, ServerOptions::default()).map_err(|error| Failure::of(Exit::Failed, &error))?;
     let start = Instant::now();
     let served = post(server.address(), &body, READS).map_err(|error| Failure::of(Exit::Failed, &error))?;

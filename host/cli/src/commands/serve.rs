@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mezze_core::Limits;
+use mezze_core::HttpConfig;
 use mezze_replica::Reader;
 use mezze_server::{Online, Server, ServerOptions};
 use serde_json::json;
@@ -27,9 +27,10 @@ pub(crate) fn run(args: &ServeArgs, global: &Global, output: Output) -> Outcome 
         if let Some(workers) = args.workers {
             options.threads = workers.get();
         }
-        let limits = Limits::server().with_entities_max(args.entities_max);
-        options.body_bytes_max = limits.request_bytes_max;
-        let online = Arc::new(Online::new(Arc::clone(&reader), limits));
+        let config = HttpConfig::server().with_variables(|name| std::env::var(name).ok());
+        let mut config = config.map_err(|error| Failure::of(Exit::Input, &error))?;
+        config.limits.entities_max = args.entities_max;
+        let online = Arc::new(Online::new(Arc::clone(&reader), config));
         let server = Server::start(online, listener, options).map_err(|error| Failure::of(Exit::Failed, &error))?;
         let snapshot = reader.snapshot();
         match output.format {

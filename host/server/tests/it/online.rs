@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use expect_test::{Expect, expect};
 use mezze_core::{
-    Audience, ColumnData, ColumnInput, FeatureSchema, KeyColumn, KeyHash, KeyPart, KeyType, Limits, Manifest, PageInput, PageKey,
-    PageWriter, Segment, SegmentId, SegmentWriter, Service, ServiceProjection, Span, Table, TableSchema, Timestamp, ValueType,
-    ViewInput, ViewSchema,
+    Audience, ColumnData, ColumnInput, FeatureSchema, HttpConfig, KeyColumn, KeyHash, KeyPart, KeyType, Manifest, PageInput,
+    PageKey, PageWriter, Segment, SegmentId, SegmentWriter, Service, ServiceProjection, Span, Table, TableSchema, Timestamp,
+    ValueType, ViewInput, ViewSchema,
 };
 use mezze_replica::{NewEpoch, Origin, Reader, Reason, Store, segment_key};
 use mezze_server::{Online, Server, ServerOptions};
@@ -50,7 +50,9 @@ impl Fixture {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         let mut options = ServerOptions::default();
         options.threads = 2;
-        let online = Arc::new(Online::new(Arc::clone(&reader), Limits::server().with_entities_max(3)));
+        let mut config = HttpConfig::server();
+        config.limits.entities_max = 3;
+        let online = Arc::new(Online::new(Arc::clone(&reader), config));
         (reader, Server::start(online, listener, options).expect("it starts"))
     }
 

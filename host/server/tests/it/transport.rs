@@ -5,39 +5,47 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mezze_core::MediaType;
-use mezze_server::{Answer, Answered, Exchange, Server, ServerOptions};
+use bytes::Bytes;
+use mezze_core::{Ask, HttpConfig, HttpResponse, Refusal};
+use mezze_server::{Answer, Server, ServerOptions};
 use tokio::sync::Semaphore;
 
 use crate::client::Client;
 
 /// Answers with the request's own body, once there is a permit.
 struct Echo {
+    config: HttpConfig,
     ready: AtomicBool,
     permits: Semaphore,
     arrived: Semaphore,
 }
 
 impl Answer for Echo {
-    async fn answer(&self, body: &[u8], exchange: Exchange, out: &mut Vec<u8>) -> Answered {
-        self.arrived.add_permits(1);
-        self.permits.acquire().await.expect("it is open").forget();
-        out.extend_from_slice(format!("{exchange:?} ").as_bytes());
-        out.extend_from_slice(body);
-        Answered { status: 200, served: None, retry_after_seconds: None }
+    fn config(&self) -> &HttpConfig {
+        &self.config
     }
 
-    fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::SeqCst)
+    async fn answer(&self, ask: Ask, body: Bytes) -> HttpResponse {
+        if !ask.reads_body() {
+            return match self.ready.load(Ordering::SeqCst) {
+                true => HttpResponse::new(200, "application/json", vec![]),
+                false => ask.refused(&Refusal::unavailable("not ready")),
+            };
+        }
+        self.arrived.add_permits(1);
+        self.permits.acquire().await.expect("it is open").forget();
+        HttpResponse::new(200, ask.accept().name(), [b"body ", &*body].concat())
     }
 }
 
 fn echo(permits: usize) -> (Arc<Echo>, Server) {
-    let echo = Arc::new(Echo { ready: AtomicBool::new(true), permits: Semaphore::new(permits), arrived: Semaphore::new(0) });
+    let mut config = HttpConfig::server();
+    config.limits.request_bytes_max = 1000;
+    let echo =
+        Arc::new(Echo { config, ready: AtomicBool::new(true), permits: Semaphore::new(permits), arrived: Semaphore::new(0) });
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     let mut options = ServerOptions::default();
     options.threads = 2;
-    options.body_bytes_max = 1000;
     let server = Server::start(Arc::clone(&echo), listener, options).expect("it starts");
     (echo, server)
 }
@@ -50,32 +58,15 @@ fn formats_go_by_the_headers() {
     let mut client = Client::connect(server.address());
     let mut speak = |headers: &[&str]| {
         let reply = client.post("/get-online-features", headers, b"x");
-        assert_eq!(reply.status, 200);
-        let wire = |name| Exchange { request: name, response: name };
-        let of = |exchange: Exchange| format!("{exchange:?} x");
-        let found = match reply.text() {
-            text if text == of(wire(MediaType::Json)) => "json",
-            text if text == of(wire(MediaType::MessagePack)) => "msgpack",
-            text if text == of(Exchange { request: MediaType::Json, response: MediaType::MessagePack }) => "json to msgpack",
-            text if text == of(Exchange { request: MediaType::MessagePack, response: MediaType::Json }) => "msgpack to json",
-            _ => "something else",
-        };
-        (found, reply.header("content-type").expect("bodies have a type").to_owned())
+        (reply.status, reply.header("content-type").expect("bodies have a type").to_owned())
     };
-    let (json, msgpack) = ("application/json".to_owned(), "application/msgpack".to_owned());
-    assert_eq!(speak(&[]), ("json", json.clone()));
-    assert_eq!(speak(&[JSON]), ("json", json.clone()));
-    assert_eq!(speak(&["Content-Type: application/json; charset=utf-8", "accept: */*"]), ("json", json.clone()));
-    assert_eq!(speak(&["content-type: application/x-www-form-urlencoded"]), ("json", json.clone()));
-    assert_eq!(speak(&["content-type: application/msgpack"]), ("msgpack", msgpack.clone()));
-    assert_eq!(speak(&[JSON, "accept: application/msgpack"]), ("json to msgpack", msgpack));
-    assert_eq!(
-        speak(&["content-type: application/x-msgpack", "accept: text/html, application/json;q=0.9"]),
-        ("msgpack to json", json)
-    );
-    let reply = client.post("/get-online-features", &["content-type: text/xml"], b"x");
-    assert_eq!(reply.status, 415);
-    assert_eq!(reply.text(), r#"{"detail":"the content-type must be application/json or application/msgpack"}"#);
+    let (json, msgpack) = ((200, "application/json".to_owned()), (200, "application/msgpack".to_owned()));
+    assert_eq!(speak(&[]), json);
+    assert_eq!(speak(&["Content-Type: application/json; charset=utf-8", "accept: */*"]), json);
+    assert_eq!(speak(&["content-type: application/msgpack"]), msgpack);
+    assert_eq!(speak(&[JSON, "accept: application/msgpack"]), msgpack);
+    assert_eq!(speak(&["content-type: application/x-msgpack", "accept: text/html, application/json;q=0.9"]), json);
+    assert_eq!(speak(&["content-type: text/xml"]).0, 415);
 }
 
 #[test]
@@ -99,7 +90,7 @@ fn health_tells_whether_there_is_something_to_serve() {
         echo.ready.store(ready, Ordering::SeqCst);
         client.send(b"GET /health HTTP/1.1\r\nhost: test\r\n\r\n");
         let reply = client.reply();
-        assert_eq!((reply.status, reply.body.len()), (status, 0));
+        assert_eq!(reply.status, status);
     }
 }
 
@@ -108,10 +99,11 @@ fn large_bodies_are_refused_announced_or_not() {
     let (_echo, server) = echo(10);
     let mut client = Client::connect(server.address());
     assert_eq!(client.post("/get-online-features", &[JSON], &[b'x'; 1000]).status, 200);
-    let expected = r#"{"detail":"the request's body has more than 1000 bytes"}"#;
+    let expected = "the request's body has more than 1000 bytes; split the request";
     client.send(b"POST /get-online-features HTTP/1.1\r\nhost: test\r\ncontent-length: 1001\r\n\r\n");
     let reply = client.reply();
-    assert_eq!((reply.status, reply.text(), reply.header("connection")), (413, expected, Some("close")));
+    assert_eq!((reply.status, reply.header("connection")), (413, Some("close")));
+    assert!(reply.text().contains(expected), "{}", reply.text());
     assert!(client.is_closed());
 
     let mut client = Client::connect(server.address());
@@ -120,7 +112,8 @@ fn large_bodies_are_refused_announced_or_not() {
         client.send(format!("190\r\n{}\r\n", "x".repeat(0x190)).as_bytes());
     }
     let reply = client.reply();
-    assert_eq!((reply.status, reply.text()), (413, expected));
+    assert_eq!(reply.status, 413);
+    assert!(reply.text().contains(expected), "{}", reply.text());
 }
 
 #[test]

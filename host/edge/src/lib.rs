@@ -1,0 +1,1 @@
+//! Bundles of Mezze for the edges: what each vendor's own tool deploys.
