@@ -32,6 +32,9 @@ fn the_page_on_the_command_line_is_what_help_says() {
         .to_owned();
     for name in names {
         page += &section(&[name]);
+        if name == "edge" {
+            page += &section(&[name, "build"]);
+        }
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/CLI.md");
     expect_test::expect_file![path].assert_eq(&page);

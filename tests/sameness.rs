@@ -10,73 +10,8 @@ use mezze_core::{HttpConfig, Limits, MediaType, PageRef, Refusal, Snapshot};
 use mezze_replica::{Reader, Store};
 use mezze_server::{Online, Server, ServerOptions, now};
 
+use common::corpus::corpus;
 use common::{Repo, post};
-
-/// A few hundred requests: every feature, service and alias; entities that are there, absent, null, expired or given as text;
-/// and what is wrong.
-fn corpus() -> Vec<String> {
-    let mut requests = Vec::new();
-    let views =
-        ["profile:age", "profile:name", "profile:score", "profile:ratio", "profile:active", "profile:seen", "profile:tags"];
-    let users =
-        ["[1]", "[2, 3, 4]", "[5]", "[999]", "[null]", "[\"7\"]", "[1, 1, null, 999, 8]", "[9.0]", "[-1]", "[10, 11, 12]"];
-    for full in [false, true] {
-        for expired in ["null", "value"] {
-            for user in users {
-                for view in views {
-                    requests.push(format!(
-                        r#"{{"features": ["{view}"], "entities": {{"user_id": {user}}}, "full_feature_names": {full}, "expired": "{expired}"}}"#
-                    ));
-                }
-                requests.push(format!(
-                    r#"{{"feature_service": "everything", "entities": {{"user_id": {user}, "amount": {}}}, "full_feature_names": {full}, "expired": "{expired}"}}"#,
-                    user.replace("null", "0.5").replace("\"7\"", "7"),
-                ));
-            }
-        }
-    }
-    for (user, item) in [("[1, 2]", r#"["a", "b"]"#), ("[3]", r#"["ü"]"#), ("[4]", "[null]"), ("[5]", r#"["nobody"]"#)] {
-        requests.push(format!(r#"{{"features": ["pairs:clicks"], "entities": {{"user_id": {user}, "item": {item}}}}}"#));
-        requests.push(format!(
-            r#"{{"features": ["pairs:clicks", "profile:age", "today:rate"], "entities": {{"item": {item}, "user_id": {user}}}}}"#
-        ));
-        requests.push(format!(
-            r#"{{"feature_service": "friends", "full_feature_names": true, "entities": {{"user_id": {user}, "friend": {user}}}}}"#
-        ));
-    }
-    requests.extend(
-        [
-            "",
-            "{",
-            "[]",
-            "{}",
-            r#"{"features": []}"#,
-            r#"{"features": ["profile:age"]}"#,
-            r#"{"features": ["profile"], "entities": {"user_id": [1]}}"#,
-            r#"{"features": ["nope:age"], "entities": {"user_id": [1]}}"#,
-            r#"{"features": ["profile:nope"], "entities": {"user_id": [1]}}"#,
-            r#"{"features": ["profile:age", "profile:age"], "entities": {"user_id": [1]}}"#,
-            r#"{"feature_service": "nope", "entities": {"user_id": [1]}}"#,
-            r#"{"feature_service": "friends", "entities": {"user_id": [1], "friend": [2]}}"#,
-            r#"{"feature_service": "everything", "entities": {"user_id": [1]}}"#,
-            r#"{"feature_service": "everything", "features": ["profile:age"], "entities": {"user_id": [1]}}"#,
-            r#"{"features": ["profile:age"], "entities": {"item": ["a"]}}"#,
-            r#"{"features": ["profile:age"], "entities": {"user_id": []}}"#,
-            r#"{"features": ["profile:age"], "entities": {"user_id": [1, 2], "other": [1]}}"#,
-            r#"{"features": ["profile:age"], "entities": {"user_id": ["seven"]}}"#,
-            r#"{"features": ["profile:age"], "entities": {"user_id": [true]}}"#,
-            r#"{"features": ["profile:age"], "entities": {"user_id": [1.5]}}"#,
-            r#"{"features": ["profile:age"], "entities": {"user_id": [[1]]}}"#,
-            r#"{"features": ["profile:age"], "entities": {"user_id": [9223372036854775808]}}"#,
-            r#"{"features": "profile:age", "entities": {"user_id": [1]}}"#,
-            r#"{"features": ["profile:age"], "entities": [1]}"#,
-            r#"{"features": ["profile:age"], "entities": {"user_id": 1}}"#,
-            r#"{"features": ["profile:age"], "entities": {"user_id": [1]}, "full_feature_names": "yes"}"#,
-        ]
-        .map(String::from),
-    );
-    requests
-}
 
 /// What every host must give: the status and the body.
 type Answer = (u16, Vec<u8>);
@@ -101,19 +36,7 @@ async fn from_core(reader: &Reader, snapshot: &Snapshot, body: &str) -> Answer {
 
 #[test]
 fn every_host_gives_the_same_bytes() {
-    let repo = Repo::every_type();
-    repo.run(&["apply"]);
-    repo.run(&["materialize", "2020-01-01", "2030-01-01"]);
-    // A second snapshot leaves a delta, so that both of its pages are looked into.
-    fs::write(
-        repo.path("data/users/2.json"),
-        "{\"user_id\": 3, \"ts\": \"2026-02-01T00:00:00Z\", \"age\": 33, \"name\": \"Drei\"}\n\
-         {\"user_id\": 12, \"ts\": \"2026-02-02T00:00:00Z\", \"score\": 12.5}\n",
-    )
-    .expect("the file can be written");
-    repo.run(&["materialize-incremental", "2030-01-01"]);
-    repo.run(&["forget", "--entity", "user_id=11"]);
-
+    let repo = Repo::every_type_served();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let store = Store::folder(&repo.path("data/replica")).expect("the origin is there");
     let reader = Arc::new(runtime.block_on(Reader::open(store, 1 << 20)).expect("there is a snapshot"));

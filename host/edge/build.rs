@@ -24,14 +24,30 @@ fn main() -> Result<(), Box<dyn Error>> {
     browser(&out.join("browser"))
 }
 
-/// `index_bg.wasm` and the module `index.js` that calls it.
+/// `index_bg.wasm`, the module `index.js` that calls it, and `state.js`, which that imports.
 fn cloudflare(out: &Path) -> Result<(), Box<dyn Error>> {
     let module = build_guest("mezze-cloudflare", "wasm32-unknown-unknown", "edge-js", "mezze_cloudflare.wasm")?;
+    // A folder of an earlier run would have its snippets too.
+    if out.exists() {
+        fs::remove_dir_all(out)?;
+    }
     fs::create_dir_all(out)?;
     let mut bindgen = Bindgen::new();
     bindgen.input_path(module).out_name("index").web(true)?.typescript(false).omit_default_module_path(true);
     bindgen.remove_name_section(true).remove_producers_section(true);
     bindgen.generate(out)?;
+    // The platform's SDK brings one snippet, in a folder named by a hash.
+    let mut snippets = fs::read_dir(out.join("snippets"))?.collect::<Result<Vec<_>, _>>()?;
+    let (Some(snippet), true) = (snippets.pop(), snippets.is_empty()) else {
+        return Err("expected one folder of snippets from wasm-bindgen".into());
+    };
+    let index = fs::read_to_string(out.join("index.js"))?;
+    let imported = format!("'./snippets/{}/inline0.js'", snippet.file_name().to_string_lossy());
+    if index.matches("./snippets/").count() != 1 || !index.contains(&imported) {
+        return Err("expected one import of a snippet in the module of wasm-bindgen".into());
+    }
+    fs::write(out.join("index.js"), index.replace(&imported, "'./state.js'"))?;
+    fs::copy(snippet.path().join("inline0.js"), out.join("state.js"))?;
     Ok(())
 }
 

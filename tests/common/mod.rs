@@ -1,6 +1,8 @@
 //! What the tests of the whole share: repositories in temporary folders, and the `mezze` command run on them.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub(crate) mod corpus;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -62,6 +64,22 @@ impl Repo {
         repo
     }
 
+    /// [`Repo::every_type`], applied and materialised: a base, a delta, and a row that was forgotten.
+    pub(crate) fn every_type_served() -> Self {
+        let repo = Self::every_type();
+        repo.run(&["apply"]);
+        repo.run(&["materialize", "2020-01-01", "2030-01-01"]);
+        // A second snapshot leaves a delta, so that both of its pages are looked into.
+        repo.write(
+            "data/users/2.json",
+            "{\"user_id\": 3, \"ts\": \"2026-02-01T00:00:00Z\", \"age\": 33, \"name\": \"Drei\"}\n\
+             {\"user_id\": 12, \"ts\": \"2026-02-02T00:00:00Z\", \"score\": 12.5}\n",
+        );
+        repo.run(&["materialize-incremental", "2030-01-01"]);
+        repo.run(&["forget", "--entity", "user_id=11"]);
+        repo
+    }
+
     /// A path in the repository.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -109,17 +127,63 @@ pub(crate) fn mezze() -> Command {
 
 /// Posts a request for features and returns status and body.
 pub(crate) fn post(address: SocketAddr, body: &str) -> (u16, Vec<u8>) {
+    let reply = send(address, "POST /get-online-features", &[], body.as_bytes());
+    (reply.status, reply.body)
+}
+
+/// A response, as it came.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    /// The lines of the head after the first.
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Reply {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(':'));
+        lines.filter(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).next()
+    }
+}
+
+/// Sends a request by its method and target, and returns the response.
+pub(crate) fn send(address: SocketAddr, line: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
     let mut stream = TcpStream::connect(address).expect("the server listens");
-    let head = format!(
-        "POST /get-online-features HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).expect("the server reads");
+    // Whatever hangs is to fail.
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(10))).expect("a socket has a time-out");
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let length = body.len();
+    let head = format!("{line} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes()).expect("the server reads");
+    // A server that has refused need not read on.
+    let _ = stream.write_all(body);
     let mut reply = Vec::new();
-    stream.read_to_end(&mut reply).expect("the server answers");
-    let head_end = reply.windows(4).position(|window| window == b"\r\n\r\n").expect("the response has a head");
-    let status = std::str::from_utf8(&reply[9..12]).expect("a status is text").parse().expect("a status is a number");
-    (status, reply[head_end + 4..].to_vec())
+    let read = stream.read_to_end(&mut reply);
+    assert!(read.is_ok(), "{line} to {address}: {read:?} after {}", String::from_utf8_lossy(&reply));
+    let head_end = reply.windows(4).position(|window| window == b"\r\n\r\n");
+    let head_end = head_end.unwrap_or_else(|| panic!("{line}: no response: {}", String::from_utf8_lossy(&reply)));
+    let head = String::from_utf8(reply[..head_end].to_vec()).expect("a head is text");
+    let status = head[9..12].parse().expect("a status is a number");
+    let body = &reply[head_end + 4..];
+    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    let body = if chunked { unchunk(body) } else { body.to_vec() };
+    Reply { status, head: head.split_once("\r\n").map_or("", |(_, rest)| rest).to_owned(), body }
+}
+
+/// The bytes of a body that came in chunks.
+fn unchunk(mut rest: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    loop {
+        let line_end = rest.windows(2).position(|window| window == b"\r\n").expect("a chunk has its size");
+        let size = std::str::from_utf8(&rest[..line_end]).expect("a size is text");
+        let size = usize::from_str_radix(size.trim(), 16).expect("a size is hex");
+        if size == 0 {
+            return body;
+        }
+        body.extend_from_slice(&rest[line_end + 2..line_end + 2 + size]);
+        rest = &rest[line_end + 4 + size..];
+    }
 }
 
 /// All files below a folder with their content, in order of name.
@@ -134,6 +198,26 @@ pub(crate) fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     }
     found.sort();
     found
+}
+
+/// The keys that a replica of an origin's folder has: head, manifests and pages.
+pub(crate) fn replica_keys(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut keys = Vec::new();
+    for (path, bytes) in files(folder) {
+        let name = path.strip_prefix(folder).expect("it is in the folder").to_string_lossy().into_owned();
+        if name == "head" || name.starts_with("m/") {
+            keys.push((name, bytes));
+        } else if name.starts_with("s/") {
+            let tail = bytes.len() - mezze_core::SegmentIndex::tail_bytes(&bytes).expect("a segment has a footer") as usize;
+            let index = mezze_core::SegmentIndex::decode(&bytes[tail..]).expect("it has an index");
+            for bucket in 0..index.bucket_count() {
+                let range = index.page_range(bucket).expect("it has the page");
+                let page = bytes[range.start as usize..range.end as usize].to_vec();
+                keys.push((mezze_core::PageKey::new(index.segment, index.table, bucket).to_string(), page));
+            }
+        }
+    }
+    keys
 }
 
 const DEFINITIONS: &str = "\
@@ -178,7 +262,7 @@ pub(crate) struct Component {
 impl Component {
     pub(crate) fn open(folder: &Path) -> Self {
         let mut config = mezze_runtime::RuntimeConfig::default();
-        config.deadline = std::time::Duration::from_secs(60);
+        config.deadline = std::time::Duration::from_secs(10);
         let runtime = mezze_runtime::Runtime::new(config).expect("the component can be run");
         let mut store = runtime.store(1 << 20).expect("there is room for an instance");
         let head = fs::read(folder.join("head")).expect("there is a head");

@@ -11,7 +11,7 @@ use mezze_core::{
     Step, Timestamp, route,
 };
 use worker::kv::KvStore;
-use worker::{Context, Date, Env, Error, Headers, Request, Response, Result, console_log, event};
+use worker::{Context, Date, Env, Headers, Request, Response, Result, console_log, event};
 
 thread_local! {
     /// Of this isolate: it answers many requests, some at the same time.
@@ -117,7 +117,7 @@ fn send(response: HttpResponse) -> Result<Response> {
     }
     let headers = Headers::new();
     for (name, value) in &response.headers {
-        headers.append(name, value).map_err(Error::from)?;
+        headers.append(name, value)?;
     }
     let builder = Response::builder().with_status(response.status).with_headers(headers);
     Ok(if response.body.is_empty() { builder.empty() } else { builder.fixed(response.body) })

@@ -2,6 +2,7 @@
 //!
 //! Resources: the KV Store `mezze`; if there are any, the Config Store `mezze` and the Secret Store `mezze` with variables named as
 //! [`HttpConfig::VARIABLES`].
+#![expect(clippy::print_stdout, reason = "it is what log tailing shows")]
 
 use std::io::Read as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,6 +1,7 @@
 //! Mezze on Spin: requests from the platform to [`Gateway`] and back, its reads from the key-value store `default`.
 //!
 //! Variables of the component are named as [`HttpConfig::VARIABLES`], in lower case.
+#![expect(clippy::print_stdout, reason = "it is what the component's log has")]
 
 use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};

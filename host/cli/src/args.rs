@@ -58,6 +58,7 @@ pub(crate) enum Command {
     GetOnlineFeatures(OnlineArgs),
     Serve(ServeArgs),
     Publish(PublishArgs),
+    Edge(EdgeArgs),
     Status(StatusArgs),
     Rollback(RollbackArgs),
     Prune(PruneArgs),
@@ -93,6 +94,46 @@ pub(crate) struct InitArgs {
     /// The folder to make; its last part names the project
     #[arg(value_name = "DIR", default_value = "credit")]
     pub(crate) folder: PathBuf,
+}
+
+/// Make what an edge runs: Cloudflare Workers, Fastly Compute, Spin, or a browser
+///
+/// A bundle serves the snapshots of a key-value store (or, in a browser, of any folder behind HTTP) with the same answers as
+/// `mezze serve`.
+#[derive(Args, Debug)]
+pub(crate) struct EdgeArgs {
+    #[command(subcommand)]
+    pub(crate) command: EdgeCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EdgeCommand {
+    Build(EdgeBuildArgs),
+}
+
+/// Write a bundle, ready for the vendor's own deploy tool
+///
+/// The folder must not exist, or be empty. Prints the size of the code and checks it against what the host takes.
+#[derive(Args, Debug)]
+#[command(
+    after_long_help = "Examples:\n  mezze edge build cloudflare --out worker --kv-id 0123abcd && cd worker && wrangler deploy\n  \
+                       mezze edge build fastly --out service && cd service && fastly compute publish\n  \
+                       mezze edge build spin --out app && cd app && spin up\n  \
+                       mezze edge build browser --out public"
+)]
+pub(crate) struct EdgeBuildArgs {
+    /// The host
+    #[arg(value_name = "TARGET", value_parser = ["browser", "cloudflare", "fastly", "spin"])]
+    pub(crate) target: String,
+    /// The folder to write
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// The name of the worker, service, application or package
+    #[arg(long, value_name = "NAME", default_value = "mezze")]
+    pub(crate) name: String,
+    /// The id of the KV namespace that the worker reads (Cloudflare)
+    #[arg(long, value_name = "ID")]
+    pub(crate) kv_id: Option<String>,
 }
 
 /// Show what the definitions would change, and what that means for data already served
@@ -280,7 +321,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub(crate) grace: u64,
     /// Entity rows that a request may have
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    #[arg(long, value_name = "N", default_value_t = 10_000, env = "MEZZE_ENTITIES_MAX", hide_env_values = true)]
     pub(crate) entities_max: usize,
     /// Serve from this replica; from the origin if not given
     #[arg(long, value_name = "NAME")]

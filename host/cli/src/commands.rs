@@ -2,6 +2,7 @@
 
 pub(crate) mod definitions;
 pub(crate) mod demo;
+pub(crate) mod edge;
 pub(crate) mod historical;
 pub(crate) mod init;
 pub(crate) mod materialize;

@@ -1,1 +1,153 @@
-//! Bundles of Mezze for the edges: what each vendor's own tool deploys.
+//! Bundles of Mezze for the edges: what each vendor's own tool deploys. They are built with this crate and carried in it, so
+//! whoever has it needs no wasm toolchain.
+
+mod manifest;
+
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+pub use manifest::Settings;
+
+/// A file that the build script has made.
+macro_rules! generated {
+    ($path:literal) => {
+        include_bytes!(concat!(env!("OUT_DIR"), "/", $path))
+    };
+}
+/// A host that bundles are made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// An ES module for browsers and Node, without a server.
+    Browser,
+    /// Cloudflare Workers with Workers KV.
+    Cloudflare,
+    /// Fastly Compute with a KV Store.
+    Fastly,
+    /// Spin with a key-value store.
+    Spin,
+}
+
+/// A file of a bundle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BundleFile {
+    /// Its path in the bundle's folder, with `/`.
+    pub path: &'static str,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Whether it is run, not read by people or tools: it counts against the host's limit.
+    pub is_code: bool,
+}
+
+/// A bundle's code is beyond what its host takes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the bundle for {target} has {found} bytes of code{compressed}, the host takes {allowed}", compressed = if *.gzip { " with gzip" } else { "" })]
+#[non_exhaustive]
+pub struct TooLarge {
+    /// The host.
+    pub target: &'static str,
+    /// Bytes of code.
+    pub found: usize,
+    /// Bytes that the host takes.
+    pub allowed: usize,
+    /// Whether both are after compression with gzip.
+    pub gzip: bool,
+}
+
+impl Target {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Browser, Self::Cloudflare, Self::Fastly, Self::Spin];
+
+    /// Its name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Browser => "browser",
+            Self::Cloudflare => "cloudflare",
+            Self::Fastly => "fastly",
+            Self::Spin => "spin",
+        }
+    }
+
+    /// The files of its bundle.
+    pub fn files(self, settings: &Settings) -> Vec<BundleFile> {
+        let code = |path, bytes: &[u8]| BundleFile { path, bytes: bytes.to_vec(), is_code: true };
+        let text = |path, text: String| BundleFile { path, bytes: text.into_bytes(), is_code: false };
+        match self {
+            Self::Browser => vec![
+                code("mezze.js", include_bytes!("../bundle/browser/mezze.js")),
+                code("serving.js", generated!("browser/serving.js")),
+                code("serving.core.wasm", generated!("browser/serving.core.wasm")),
+                code("serving.core2.wasm", generated!("browser/serving.core2.wasm")),
+                code("serving.core3.wasm", generated!("browser/serving.core3.wasm")),
+                text("mezze.d.ts", include_str!("../bundle/browser/mezze.d.ts").into()),
+                text("demo.html", include_str!("../bundle/browser/demo.html").into()),
+                text("package.json", manifest::package_json(settings)),
+            ],
+            Self::Cloudflare => vec![
+                code("worker.js", include_bytes!("../bundle/cloudflare.js")),
+                code("index.js", generated!("cloudflare/index.js")),
+                code("state.js", generated!("cloudflare/state.js")),
+                code("index_bg.wasm", generated!("cloudflare/index_bg.wasm")),
+                text("wrangler.toml", manifest::wrangler_toml(settings)),
+            ],
+            Self::Fastly => {
+                vec![code("bin/main.wasm", generated!("fastly.wasm")), text("fastly.toml", manifest::fastly_toml(settings))]
+            }
+            Self::Spin => vec![code("mezze.wasm", generated!("spin.wasm")), text("spin.toml", manifest::spin_toml(settings))],
+        }
+    }
+
+    /// What its host takes, in bytes of code, and whether that is counted after gzip: Cloudflare's 3 MB of a free account,
+    /// Fastly's 100 MB, the 50 MB of Akamai's hosted Spin. A browser takes anything.
+    const fn code_bytes_max(self) -> (usize, bool) {
+        match self {
+            Self::Browser => (usize::MAX, true),
+            Self::Cloudflare => (3_000_000, true),
+            Self::Fastly => (100_000_000, false),
+            Self::Spin => (50_000_000, false),
+        }
+    }
+}
+
+/// Bytes of a bundle's code: as it is, and each file with gzip.
+pub fn code_bytes(files: &[BundleFile]) -> (usize, usize) {
+    let code = files.iter().filter(|file| file.is_code);
+    code.fold((0, 0), |(plain, packed), file| (plain + file.bytes.len(), packed + gzip_bytes(&file.bytes)))
+}
+
+/// Checks a bundle's code against its host's limit.
+///
+/// # Errors
+/// [`TooLarge`].
+pub fn check(target: Target, files: &[BundleFile]) -> Result<(), TooLarge> {
+    let (plain, packed) = code_bytes(files);
+    let (allowed, gzip) = target.code_bytes_max();
+    let found = if gzip { packed } else { plain };
+    if found > allowed { Err(TooLarge { target: target.name(), found, allowed, gzip }) } else { Ok(()) }
+}
+
+/// How many bytes gzip makes of these.
+pub fn gzip_bytes(bytes: &[u8]) -> usize {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    // Memory takes all that is written.
+    let packed = encoder.write_all(bytes).and_then(|()| encoder.finish());
+    packed.map_or(usize::MAX, |packed| packed.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bundles_are_as_small_as_promised() {
+        for (target, packed_max) in
+            [(Target::Browser, 64_000), (Target::Cloudflare, 230_000), (Target::Fastly, 230_000), (Target::Spin, 230_000)]
+        {
+            let files = target.files(&Settings::default());
+            let (plain, packed) = code_bytes(&files);
+            assert!(packed <= packed_max, "{} has {plain} bytes, {packed} with gzip", target.name());
+            check(target, &files).expect("its host takes it");
+        }
+    }
+}

@@ -1,0 +1,57 @@
+/** A value of a feature, by JSON: 64-bit integers beyond 2^53 lose digits; `FeatureStore.answer` has them all. */
+export type FeatureValue = null | boolean | number | string | FeatureValue[] | { [key: string]: FeatureValue };
+export type Status = "PRESENT" | "NULL_VALUE" | "NOT_FOUND" | "OUTSIDE_MAX_AGE";
+
+/** One feature of one entity row. */
+export interface Feature {
+  value: FeatureValue;
+  status: Status;
+  /** RFC 3339, UTC; the epoch where there is no row. */
+  eventTime: string;
+}
+
+export interface FeatureRequest {
+  /** The name of a feature service; or else `features`. */
+  service?: string;
+  /** References such as `view:feature`. */
+  features?: string[];
+  /** A column for each join key and request field, all of one length. */
+  entities: { [column: string]: FeatureValue[] };
+  /** Names as `view__feature`. */
+  fullFeatureNames?: boolean;
+}
+
+export interface Options {
+  /** How often the head is read again; 30. */
+  headSeconds?: number;
+  /** Bytes of verified pages to keep; 32 MiB. */
+  pageCacheBytes?: number;
+  /** Reads a URL. */
+  fetch?: typeof fetch;
+  /** The time in milliseconds since 1970 that freshness is judged by. */
+  now?: () => number;
+}
+
+export interface SnapshotInfo {
+  id: string;
+  epoch: bigint;
+  publishedAt: Date;
+}
+
+/** A request that got no features; `status` is the one that HTTP would have. */
+export class FeatureError extends Error {
+  status: number;
+}
+
+export class FeatureStore {
+  /** Opens the snapshot whose keys lie under `base`. */
+  static open(base: string, options?: Options): Promise<FeatureStore>;
+  /** What answers. */
+  readonly snapshot: SnapshotInfo;
+  /** Features by name, one for each entity row. */
+  features(request: FeatureRequest): Promise<{ [name: string]: Feature[] }>;
+  /** Answers the body of `POST /get-online-features` with the same bytes as every other host. */
+  answer(body: Uint8Array): Promise<Uint8Array>;
+  /** Looks for a newer snapshot. */
+  refresh(): Promise<SnapshotInfo>;
+}
