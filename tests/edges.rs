@@ -444,3 +444,60 @@ fn a_switch_of_snapshots_under_load_mixes_nothing() {
     assert_eq!((epochs.first(), epochs.last()), (Some(&3), Some(&4)), "{epochs:?}");
     assert!(epochs.is_sorted(), "{epochs:?}");
 }
+
+/// The answers of the bundle for browsers, in Node.
+fn node(keys: &[(String, Vec<u8>)], requests: &[String]) -> Vec<serde_json::Value> {
+    let folder = build("browser");
+    let write = |name: &str, json: serde_json::Value| {
+        let path = folder.path().join(name);
+        fs::write(&path, json.to_string()).expect("the file can be written");
+        path
+    };
+    let keys: serde_json::Map<String, serde_json::Value> =
+        keys.iter().map(|(key, value)| (key.clone(), base64(value).into())).collect();
+    let (keys, requests) = (write("keys.json", keys.into()), write("requests.json", requests.into()));
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/edges/node.mjs");
+    let output = Command::new("node").arg(script).arg(folder.path().join("bundle")).args([keys, requests]).output();
+    let output = output.expect("node can be run: install npm, which brings it");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).expect("it is text");
+    lines.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
+}
+
+/// Base64, as Node reads it.
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let groups = bytes.chunks(3).map(|group| {
+        let bits = group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        (0..=group.len()).map(|letter| char::from(LETTERS[(bits >> (18 - 6 * letter) & 63) as usize])).collect::<String>()
+    });
+    groups.collect()
+}
+
+#[test]
+fn the_bundle_for_browsers_gives_the_bytes_of_the_native_server_in_node() {
+    let repo = Repo::every_type_served();
+    let mut keys = replica_keys(&repo.path("data/replica"));
+    let native = native(&repo, &[]);
+    let requests = corpus();
+    let answered = node(&keys, &requests);
+    assert_eq!(answered.len(), requests.len());
+    for (request, found) in requests.iter().zip(&answered) {
+        let (status, body) = common::post(native.address, request);
+        let body = String::from_utf8(body).expect("it is text");
+        let message = |body: &str| -> Option<String> {
+            let said: String = serde_json::from_str(body).ok()?;
+            Some(serde_json::from_str::<serde_json::Value>(&said).ok()?["message"].as_str()?.to_owned())
+        };
+        let expected = if status == 200 { body } else { message(&body).expect("an error has a message") };
+        assert_eq!((found["status"].as_u64(), found["said"].as_str()), (Some(status.into()), Some(&*expected)), "{request}");
+    }
+    // A page that is not what it should be is never read.
+    for (_, value) in keys.iter_mut().filter(|(key, _)| key.starts_with("p/")) {
+        let middle = value.len() / 2;
+        value[middle] ^= 1;
+    }
+    let request = r#"{"features": ["profile:age"], "entities": {"user_id": [3]}}"#.to_owned();
+    let answered = node(&keys, &[request]);
+    assert_eq!(answered[0]["status"], 503, "{}", answered[0]);
+}
