@@ -26,6 +26,8 @@ pub struct Head {
 pub struct PreviousSnapshot {
     /// Its epoch.
     pub epoch: u64,
+    /// When the head of that epoch was made: what it answers is as old as that.
+    pub issued_at: Timestamp,
     /// Its id; its manifest is under the key `m/<id>`.
     pub snapshot: SnapshotId,
 }
@@ -43,6 +45,7 @@ impl Head {
         let previous = self.previous.get(..PREVIOUS_MAX).unwrap_or(&self.previous);
         out.list(previous, |out, previous| {
             out.u64(previous.epoch);
+            out.i64(previous.issued_at.nanos());
             out.raw(&previous.snapshot.bytes());
         });
         out.blob(self.manifest.as_deref().unwrap_or_default());
@@ -64,7 +67,8 @@ impl Head {
         let snapshot = SnapshotId::from_bytes(from.array("snapshot")?);
         let previous = from.list("previous snapshots", |from| {
             let epoch = from.u64("previous epoch")?;
-            Ok(PreviousSnapshot { epoch, snapshot: SnapshotId::from_bytes(from.array("previous snapshot")?) })
+            let issued_at = from.timestamp("previous issue time")?;
+            Ok(PreviousSnapshot { epoch, issued_at, snapshot: SnapshotId::from_bytes(from.array("previous snapshot")?) })
         })?;
         if previous.len() > PREVIOUS_MAX {
             return Err(from.corrupt("previous snapshots"));
@@ -99,7 +103,11 @@ mod tests {
             epoch: 7,
             issued_at: Timestamp::from_seconds(1_700_000_000),
             snapshot: SnapshotId::from_bytes([3; 16]),
-            previous: vec![PreviousSnapshot { epoch: 6, snapshot: SnapshotId::from_bytes([2; 16]) }],
+            previous: vec![PreviousSnapshot {
+                epoch: 6,
+                issued_at: Timestamp::from_seconds(1_600_000_000),
+                snapshot: SnapshotId::from_bytes([2; 16]),
+            }],
             manifest: Some(vec![1, 2, 3]),
         };
         let bytes = head.encode().expect("it is small");

@@ -36,6 +36,15 @@ mod sort;
 mod time;
 mod types;
 mod value;
+#[cfg_attr(
+    not(feature = "message-pack"),
+    allow(
+        dead_code,
+        unused_imports,
+        unused_variables,
+        reason = "readers and writers of two formats share what one of them needs"
+    )
+)]
 mod wire;
 
 pub use bytes::FormatError;

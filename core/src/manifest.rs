@@ -172,6 +172,10 @@ impl Manifest {
 
     /// The id of a snapshot with this encoded manifest: its xxh3-128, most significant byte first.
     pub fn id_of(encoded: &[u8]) -> SnapshotId {
+        // A preamble alone is no manifest, and the code that hashes texts as short as that would be in every bundle.
+        if encoded.len() <= 16 {
+            return SnapshotId::from_bytes([0; 16]);
+        }
         SnapshotId::from_bytes(xxh3_128(encoded).to_be_bytes())
     }
 
@@ -181,6 +185,19 @@ impl Manifest {
             let view = entry.schema.views.iter().position(|view| view.name == name)?;
             Some((u16::try_from(table).ok()?, u16::try_from(view).ok()?))
         })
+    }
+
+    /// What of it anyone may hold: the tables whose views are all of [`Audience::Public`], and the services that select from them
+    /// alone. Tables keep their numbers, since pages name them: the others stay as tables without columns, rows or a name.
+    pub fn public_part(&self) -> Self {
+        let is_public = |table: &Table| {
+            !table.schema.views.is_empty() && table.schema.views.iter().all(|view| view.audience == Audience::Public)
+        };
+        let empty = || Table::empty(TableSchema::in_order(String::new(), Vec::new(), Vec::new()));
+        let tables = self.tables.iter().map(|table| if is_public(table) { table.clone() } else { empty() }).collect();
+        let serves = |projection: &ServiceProjection| self.tables.get(usize::from(projection.table)).is_some_and(is_public);
+        let services = self.services.iter().filter(|service| service.projections.iter().all(serves)).cloned().collect();
+        Self { tables, services, ..self.clone() }
     }
 
     /// The segments that the tables are made of, bases before deltas.

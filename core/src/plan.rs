@@ -195,7 +195,9 @@ impl fmt::Display for PlanError {
                 let (noun, advice) = match kind {
                     LimitKind::Entities => ("entity rows", "; split the request"),
                     LimitKind::Pages => ("page reads", "; ask for fewer entities at once"),
-                    LimitKind::RequestBytes => ("bytes of request", "; split the request"),
+                    LimitKind::RequestBytes => {
+                        return write!(f, "the request's body has more than {allowed} bytes; split the request");
+                    }
                     LimitKind::Values => ("values", "; ask for fewer entities or features at once"),
                 };
                 write!(f, "the request needs {asked} {noun}, this host allows {allowed}{advice}")

@@ -151,6 +151,20 @@ impl Snapshot {
         Ok(Self::new(head.snapshot, head.epoch, head.issued_at, Manifest::decode(manifest)?))
     }
 
+    /// The snapshot of this manifest: the newest that the head names, or one before it that the head names, with that one's epoch.
+    ///
+    /// # Errors
+    /// As [`OpenError`] says.
+    pub fn open_named(head: &Head, manifest: &[u8]) -> Result<Self, OpenError> {
+        let found = Manifest::id_of(manifest);
+        let (epoch, issued_at) = match head.previous.iter().find(|previous| previous.snapshot == found) {
+            _ if found == head.snapshot => (head.epoch, head.issued_at),
+            Some(previous) => (previous.epoch, previous.issued_at),
+            None => return Err(OpenError::WrongManifest { expected: head.snapshot, found }),
+        };
+        Ok(Self::new(found, epoch, issued_at, Manifest::decode(manifest)?))
+    }
+
     /// A snapshot from its parts; nothing is checked but what [`Manifest::decode`] has checked.
     pub fn new(id: SnapshotId, epoch: u64, issued_at: Timestamp, manifest: Manifest) -> Self {
         let mut names = Names::default();

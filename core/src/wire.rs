@@ -5,7 +5,9 @@ pub(crate) mod encoder;
 mod error;
 mod json_read;
 mod json_write;
+#[cfg(feature = "message-pack")]
 mod msgpack_read;
+#[cfg(feature = "message-pack")]
 mod msgpack_write;
 mod request_read;
 mod response_write;
@@ -27,6 +29,7 @@ pub enum MediaType {
     #[default]
     Json,
     /// `application/msgpack`.
+    #[cfg(feature = "message-pack")]
     MessagePack,
 }
 
@@ -35,6 +38,7 @@ impl MediaType {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Json => "application/json",
+            #[cfg(feature = "message-pack")]
             Self::MessagePack => "application/msgpack",
         }
     }
@@ -43,6 +47,7 @@ impl MediaType {
     const fn noun(self) -> &'static str {
         match self {
             Self::Json => "JSON",
+            #[cfg(feature = "message-pack")]
             Self::MessagePack => "MessagePack",
         }
     }
@@ -84,13 +89,11 @@ impl MediaType {
 
     fn named(name: &str) -> Option<Self> {
         let is = |known: &&str| name.eq_ignore_ascii_case(known);
-        if is(&"application/json") {
-            Some(Self::Json)
-        } else if ["application/msgpack", "application/x-msgpack", "application/vnd.msgpack"].iter().any(is) {
-            Some(Self::MessagePack)
-        } else {
-            None
+        #[cfg(feature = "message-pack")]
+        if ["application/msgpack", "application/x-msgpack", "application/vnd.msgpack"].iter().any(is) {
+            return Some(Self::MessagePack);
         }
+        is(&"application/json").then_some(Self::Json)
     }
 }
 

@@ -109,6 +109,18 @@ impl Repo {
         }
     }
 
+    /// What the command says to the body of a request: its exit code, and the body or the message.
+    pub(crate) fn online(&self, body: &str) -> (Option<i32>, String) {
+        self.write("request.json", body);
+        let run = self.try_run(&["get-online-features", "--output", "json", "--request", "request.json"]);
+        if run.code == Some(0) {
+            return (run.code, run.stdout.strip_suffix('\n').expect("it ends a line").to_owned());
+        }
+        let said = run.stderr.lines().next().and_then(|line| line.strip_prefix("error: "));
+        let said = said.unwrap_or_else(|| panic!("{}", run.stderr)).to_owned();
+        (run.code, said)
+    }
+
     /// The command, ready to be run in the repository.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = mezze();
@@ -252,6 +264,54 @@ feature_services:
       - profile:age
       - { view: profile, features: [age, name], alias: friend, join_key_map: { user_id: friend } }
 ";
+
+/// The exit code of the command where HTTP has this status.
+pub(crate) fn exit_code(status: u16) -> Option<i32> {
+    Some(match status {
+        200 => 0,
+        413 => 4,
+        _ => 2,
+    })
+}
+
+/// The message of an error's body.
+pub(crate) fn message_of(body: &[u8]) -> String {
+    let said: String = serde_json::from_slice(body).expect("an error is a text");
+    let said: serde_json::Value = serde_json::from_str(&said).expect("in it is JSON");
+    said["message"].as_str().expect("an error has a message").to_owned()
+}
+
+/// The native core over the snapshots of a folder.
+pub(crate) struct Core {
+    runtime: tokio::runtime::Runtime,
+    reader: mezze_replica::Reader,
+}
+
+impl Core {
+    pub(crate) fn open(folder: &Path) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let store = mezze_replica::Store::folder(folder).expect("the folder is there");
+        let reader = runtime.block_on(mezze_replica::Reader::open(store, 1 << 20)).expect("there is a snapshot");
+        Self { runtime, reader }
+    }
+
+    pub(crate) fn lookup(&self, body: &str) -> (u16, Vec<u8>) {
+        use mezze_core::{Limits, MediaType, PageRef};
+        let mut out = Vec::new();
+        match self.reader.snapshot().plan_body(body.as_bytes(), MediaType::Json, mezze_server::now(), &Limits::server()) {
+            Err(refusal) => {
+                refusal.write(&mut out);
+                (refusal.status, out)
+            }
+            Ok(plan) => {
+                let pages = self.runtime.block_on(self.reader.pages(&plan)).expect("the pages are whole");
+                let pages: Vec<Option<PageRef<'_>>> = pages.iter().map(|page| PageRef::resident(page).ok()).collect();
+                plan.write_answer(&pages, MediaType::Json, &mut out).expect("the pages are whole");
+                (200, out)
+            }
+        }
+    }
+}
 
 /// The serving component over the snapshots of a folder.
 pub(crate) struct Component {

@@ -22,6 +22,8 @@ pub struct HttpConfig {
     pub page_cache_bytes: usize,
     /// Keys that one request may read, heads, manifests and second tries included.
     pub reads_max: usize,
+    /// How long a host waits for one key, in milliseconds, where its platform lets it choose.
+    pub read_millis: u32,
     /// What one request may cost.
     pub limits: Limits,
     /// Of how many responses about one is logged; none where 0.
@@ -59,12 +61,13 @@ impl fmt::Debug for HttpConfig {
 
 impl HttpConfig {
     /// The variables there are, with what they do.
-    pub const VARIABLES: [(&'static str, &'static str); 9] = [
+    pub const VARIABLES: [(&'static str, &'static str); 10] = [
         ("MEZZE_TOKEN", "the bearer token that requests must bring; open without it"),
         ("MEZZE_CORS_ORIGINS", "origins whose pages may read responses, separated by commas, or *"),
         ("MEZZE_CACHE_SECONDS", "the longest that a cache may keep a GET response"),
         ("MEZZE_HEAD_SECONDS", "how often the head is read again"),
         ("MEZZE_PAGE_CACHE_BYTES", "bytes of verified pages to keep in memory"),
+        ("MEZZE_READ_MILLIS", "how long to wait for one key of the store"),
         ("MEZZE_BODY_BYTES_MAX", "bytes of a request's body"),
         ("MEZZE_ENTITIES_MAX", "entity rows of a request"),
         ("MEZZE_PAGES_MAX", "pages that a request may need"),
@@ -88,6 +91,7 @@ impl HttpConfig {
             head_seconds: 30,
             page_cache_bytes: 32 << 20,
             reads_max,
+            read_millis: 2_000,
             limits,
             log_one_in: 0,
         }
@@ -126,6 +130,7 @@ impl HttpConfig {
             "MEZZE_CACHE_SECONDS" => self.cache_seconds = number(31_536_000)?,
             "MEZZE_HEAD_SECONDS" => self.head_seconds = number(86_400)?,
             "MEZZE_PAGE_CACHE_BYTES" => self.page_cache_bytes = number(u32::MAX)? as usize,
+            "MEZZE_READ_MILLIS" => self.read_millis = number(60_000)?.max(1),
             "MEZZE_BODY_BYTES_MAX" => self.limits.request_bytes_max = number(64 << 20)? as usize,
             "MEZZE_ENTITIES_MAX" => self.limits.entities_max = number(1_000_000)? as usize,
             "MEZZE_PAGES_MAX" => self.limits.pages_max = number(1_000_000)? as usize,

@@ -115,6 +115,13 @@ pub enum Fetched {
     Failed(String),
 }
 
+impl Fetched {
+    /// The store did not answer within [`HttpConfig::read_millis`].
+    pub fn late(millis: u32) -> Self {
+        Self::Failed(format!("no answer within {millis} ms"))
+    }
+}
+
 /// What an exchange wants of its host.
 #[derive(Clone, Debug)]
 pub enum Step {
@@ -198,8 +205,8 @@ impl Gateway {
             State::Earlier(head, steps_back) => {
                 let opened = head.previous.get(steps_back.saturating_sub(1)).and_then(|previous| {
                     let Fetched::Value(bytes) = first() else { return None };
-                    let named = Head { epoch: previous.epoch, snapshot: previous.snapshot, ..(*head).clone() };
-                    Snapshot::open_with_manifest(&named, &bytes).ok()
+                    let opened = Snapshot::open_named(&head, &bytes).ok()?;
+                    (opened.epoch() == previous.epoch).then_some(opened)
                 });
                 let Some(snapshot) = opened else { return self.step_back(exchange, head, steps_back, now) };
                 if let Some(held) = &mut self.held

@@ -2,7 +2,7 @@
 
 use alloc::{format, string::String, vec::Vec};
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::Served;
 use crate::wire::encoder::Encoder;
@@ -13,8 +13,8 @@ pub(super) fn is_sampled(one_in: u32, now: Timestamp, body: &[u8]) -> bool {
     if one_in == 0 {
         return false;
     }
-    let mixed = xxh3_64(body) ^ now.nanos().cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    xxh3_64(&mixed.to_le_bytes()).is_multiple_of(u64::from(one_in))
+    let mixed = xxh3_64_with_seed(body, 0) ^ now.nanos().cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    xxh3_64_with_seed(&mixed.to_le_bytes(), 0).is_multiple_of(u64::from(one_in))
 }
 
 /// A line of JSON: snapshot, epoch, now, a hash of each entity row's own values, and every feature's values and statuses. The
@@ -33,7 +33,7 @@ pub(super) fn line(served: &Served<'_>, plan: &Plan, features: &Response<'_>) ->
     encoder.begin_list(features.row_count);
     let echoed = plan.echoed_columns();
     for row in 0..features.row_count {
-        let hash = xxh3_64(&features.row_json(0..echoed, row).ok()?);
+        let hash = xxh3_64_with_seed(&features.row_json(0..echoed, row).ok()?, 0);
         encoder.separate(row);
         encoder.word(&format!("{hash:016x}"));
     }

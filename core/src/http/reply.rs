@@ -2,7 +2,7 @@
 
 use alloc::{borrow::Cow, format, string::String, string::ToString, vec::Vec};
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::info::write_info;
 use super::route::{Ask, Kind};
@@ -248,7 +248,7 @@ fn etag(seed: &[u8], snapshot: &Snapshot, changes_at: Option<Timestamp>) -> Stri
     bytes.extend_from_slice(&snapshot.id().bytes());
     bytes.extend_from_slice(&changes_at.unwrap_or(Timestamp::MAX).nanos().to_le_bytes());
     bytes.extend_from_slice(seed);
-    format!("\"{:016x}\"", xxh3_64(&bytes))
+    format!("\"{:016x}\"", xxh3_64_with_seed(&bytes, 0))
 }
 
 /// Whether an `If-None-Match` has this tag.

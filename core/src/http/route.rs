@@ -5,7 +5,7 @@ use alloc::{borrow::ToOwned, string::String, vec::Vec};
 use super::reply::{HttpResponse, Replies};
 use super::text::{decode, pairs, segments};
 use super::{ConfigError, HttpConfig};
-use crate::{EntityColumn, Expired, MediaType, Refusal, Request, Selection, Value};
+use crate::{EntityColumn, Expired, LimitKind, MediaType, PlanError, Refusal, Request, Selection, Value};
 
 /// A request, but for its body.
 #[derive(Clone, Copy, Debug)]
@@ -77,9 +77,9 @@ impl Ask {
     /// The response to a body that has more bytes than that, or says so in its `content-length`. It need not be read to its end.
     pub fn body_too_large(&self, config: &HttpConfig) -> HttpResponse {
         let allowed = config.limits.request_bytes_max;
-        let message = alloc::format!("the request's body has more than {allowed} bytes; split the request");
-        let refusal = Refusal { status: 413, class: "FeastError", message, retry_after_seconds: None };
-        self.replies.refused(&refusal)
+        // How many it has is not known: it was not read to its end.
+        let error = PlanError::Limit { kind: LimitKind::RequestBytes, asked: allowed.saturating_add(1), allowed };
+        self.replies.refused(&error.into())
     }
 
     /// The response to a body that ended early or could not be read.

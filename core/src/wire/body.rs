@@ -44,6 +44,7 @@ impl<'b> Body<'b> {
     pub(super) fn token(&mut self) -> Read<Token<'b>> {
         match self.media_type {
             MediaType::Json => self.json_token(),
+            #[cfg(feature = "message-pack")]
             MediaType::MessagePack => self.msgpack_token(),
         }
     }
@@ -52,6 +53,7 @@ impl<'b> Body<'b> {
     pub(super) fn element(&mut self, members: &mut Members) -> Read<bool> {
         match self.media_type {
             MediaType::Json => self.json_member(members, b']'),
+            #[cfg(feature = "message-pack")]
             MediaType::MessagePack => Ok(members.take()),
         }
     }
@@ -60,10 +62,12 @@ impl<'b> Body<'b> {
     pub(super) fn key(&mut self, members: &mut Members) -> Read<Option<Cow<'b, str>>> {
         match self.media_type {
             MediaType::Json => self.json_key(members),
+            #[cfg(feature = "message-pack")]
             MediaType::MessagePack if members.take() => match self.msgpack_token()? {
                 Token::Text(key) => Ok(Some(key)),
                 other => Err(self.unexpected(&other, "text for a key")),
             },
+            #[cfg(feature = "message-pack")]
             MediaType::MessagePack => Ok(None),
         }
     }
@@ -146,6 +150,7 @@ impl<'b> Body<'b> {
                 let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
                 format!(" at line {line} column {}", before.len() - line_start + 1)
             }
+            #[cfg(feature = "message-pack")]
             MediaType::MessagePack => format!(" at byte {at}"),
         }
     }

@@ -2,8 +2,12 @@
 
 use alloc::vec::Vec;
 
-use super::MediaType::{self, Json, MessagePack};
-use super::{json_write as json, msgpack_write as msgpack};
+#[cfg(feature = "message-pack")]
+use super::MediaType::MessagePack;
+use super::MediaType::{self, Json};
+use super::json_write as json;
+#[cfg(feature = "message-pack")]
+use super::msgpack_write as msgpack;
 use crate::{canonical_f32, canonical_f64};
 
 /// Appends to bytes in one of the formats. A branch a value costs less than the code of the whole for each format, which every
@@ -17,6 +21,7 @@ impl Encoder<'_> {
     pub(crate) fn begin_list(&mut self, length: usize) {
         match self.media_type {
             Json => self.out.push(b'['),
+            #[cfg(feature = "message-pack")]
             MessagePack => msgpack::push_list(length, self.out),
         }
     }
@@ -37,6 +42,7 @@ impl Encoder<'_> {
     pub(crate) fn begin_map(&mut self, length: usize) {
         match self.media_type {
             Json => self.out.push(b'{'),
+            #[cfg(feature = "message-pack")]
             MessagePack => msgpack::push_map(length, self.out),
         }
     }
@@ -63,6 +69,7 @@ impl Encoder<'_> {
     pub(crate) fn null(&mut self) {
         match self.media_type {
             Json => self.out.extend_from_slice(b"null"),
+            #[cfg(feature = "message-pack")]
             MessagePack => self.out.push(0xc0),
         }
     }
@@ -70,6 +77,7 @@ impl Encoder<'_> {
     pub(crate) fn bool(&mut self, value: bool) {
         match self.media_type {
             Json => self.out.extend_from_slice(if value { b"true" } else { b"false" }),
+            #[cfg(feature = "message-pack")]
             MessagePack => self.out.push(0xc2 | u8::from(value)),
         }
     }
@@ -77,6 +85,7 @@ impl Encoder<'_> {
     pub(crate) fn int(&mut self, value: i64) {
         match self.media_type {
             Json => json::push_int(value, self.out),
+            #[cfg(feature = "message-pack")]
             MessagePack => msgpack::push_int(value, self.out),
         }
     }
@@ -85,6 +94,7 @@ impl Encoder<'_> {
         match self.media_type {
             // As Feast's servers do: the digits of the f64 of the same value.
             Json => json::push_float(f64::from(value), self.out),
+            #[cfg(feature = "message-pack")]
             MessagePack => msgpack::put(0xca, canonical_f32(value).to_be_bytes(), self.out),
         }
     }
@@ -92,6 +102,7 @@ impl Encoder<'_> {
     pub(crate) fn float64(&mut self, value: f64) {
         match self.media_type {
             Json => json::push_float(value, self.out),
+            #[cfg(feature = "message-pack")]
             MessagePack => msgpack::put(0xcb, canonical_f64(value).to_be_bytes(), self.out),
         }
     }
@@ -99,6 +110,7 @@ impl Encoder<'_> {
     pub(crate) fn bytes(&mut self, value: &[u8]) {
         match self.media_type {
             Json => json::push_bytes(value, self.out),
+            #[cfg(feature = "message-pack")]
             MessagePack => msgpack::push_bytes(value, self.out),
         }
     }
@@ -106,6 +118,7 @@ impl Encoder<'_> {
     pub(crate) fn text(&mut self, value: &str) {
         match self.media_type {
             Json => json::push_text(value, self.out),
+            #[cfg(feature = "message-pack")]
             MessagePack => msgpack::push_text(value, self.out),
         }
     }
@@ -114,6 +127,7 @@ impl Encoder<'_> {
     pub(crate) fn word(&mut self, value: &str) {
         match self.media_type {
             Json => json::push_word(value, self.out),
+            #[cfg(feature = "message-pack")]
             MessagePack => msgpack::push_text(value, self.out),
         }
     }

@@ -33,7 +33,7 @@ impl Kv {
         self.keys.insert(format!("m/{id}"), manifest.clone());
         let previous = (1..epoch).rev().take(2).map(|epoch| {
             let (snapshot, _) = snapshot(epoch);
-            PreviousSnapshot { epoch, snapshot }
+            PreviousSnapshot { epoch, issued_at: Timestamp::from_seconds(NOW - 100), snapshot }
         });
         let head = Head {
             epoch,

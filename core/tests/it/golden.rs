@@ -224,7 +224,11 @@ fn objects() -> Vec<(&'static str, Vec<u8>)> {
         epoch: 4,
         issued_at: Timestamp::from_seconds(2000),
         snapshot: Manifest::id_of(&manifest),
-        previous: vec![PreviousSnapshot { epoch: 3, snapshot: SnapshotId::from_bytes([0x5a; 16]) }],
+        previous: vec![PreviousSnapshot {
+            epoch: 3,
+            issued_at: Timestamp::from_seconds(1000),
+            snapshot: SnapshotId::from_bytes([0x5a; 16]),
+        }],
         manifest: Some(manifest.clone()),
     };
     vec![("head", head.encode().expect("it is small")), ("manifest", manifest), ("segment", segment_file)]

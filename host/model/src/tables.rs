@@ -2,25 +2,26 @@
 
 use std::collections::BTreeMap;
 
-use mezze_core::{KeyColumn, KeyType, ManifestRequestSource, Service, ServiceProjection, TableSchema, ViewSchema};
+use mezze_core::{Audience, KeyColumn, KeyType, ManifestRequestSource, Service, ServiceProjection, TableSchema, ViewSchema};
 
 use crate::definitions::{Definitions, FeatureView, Projection};
 
-/// The tables that the online views are packed into, in order of name: the views that share join keys, their types and
-/// `group` are one table, so that an entity costs one read whatever the number of its views.
+/// The tables that the online views are packed into, in order of name: the views that share join keys, their types, `group` and
+/// audience are one table, so that an entity costs one read whatever the number of its views, and a page that anyone may hold has
+/// nothing that only servers may.
 pub fn tables(definitions: &Definitions) -> Vec<TableSchema> {
     let mut tables: BTreeMap<String, (Vec<KeyColumn>, Vec<ViewSchema>)> = BTreeMap::new();
     for view in definitions.feature_views.iter().filter(|view| view.online) {
         let keys = key_columns(definitions, view);
         let schema = ViewSchema::new(&view.name, view.ttl, view.audience, view.schema.clone());
-        tables.entry(table_name(&keys, view.group.as_deref())).or_insert_with(|| (keys, Vec::new())).1.push(schema);
+        tables.entry(table_name(&keys, view)).or_insert_with(|| (keys, Vec::new())).1.push(schema);
     }
     tables.into_iter().map(|(name, (keys, views))| TableSchema::new(name, keys, views)).collect()
 }
 
 /// The table that a view is packed into.
 pub fn table_of(definitions: &Definitions, view: &FeatureView) -> String {
-    table_name(&key_columns(definitions, view), view.group.as_deref())
+    table_name(&key_columns(definitions, view), view)
 }
 
 fn key_columns(definitions: &Definitions, view: &FeatureView) -> Vec<KeyColumn> {
@@ -32,9 +33,9 @@ fn key_columns(definitions: &Definitions, view: &FeatureView) -> Vec<KeyColumn> 
     keys
 }
 
-/// The join keys, with their types where they are not integers (two entities may have one join key of different types), and
-/// the group.
-fn table_name(keys: &[KeyColumn], group: Option<&str>) -> String {
+/// The join keys, with their types where they are not integers (two entities may have one join key of different types), the group,
+/// and whether anyone may hold it.
+fn table_name(keys: &[KeyColumn], view: &FeatureView) -> String {
     let keys: Vec<String> = keys
         .iter()
         .map(|key| match key.key_type {
@@ -43,9 +44,12 @@ fn table_name(keys: &[KeyColumn], group: Option<&str>) -> String {
         })
         .collect();
     let name = keys.join("+");
-    match group {
-        Some(group) => format!("{name}/{group}"),
-        None => name,
+    match (view.group.as_deref(), view.audience) {
+        (None, Audience::Server) => name,
+        (None | Some("public"), Audience::Public) => format!("{name}/public"),
+        (Some("public"), Audience::Server) => format!("{name}/public/server"),
+        (Some(group), Audience::Server) => format!("{name}/{group}"),
+        (Some(group), Audience::Public) => format!("{name}/{group}/public"),
     }
 }
 

@@ -152,7 +152,7 @@ impl Origin {
                 if self.store.stat(&manifest_key(parent.snapshot)).await?.is_none() {
                     break;
                 }
-                previous.push(PreviousSnapshot { epoch: parent.epoch, snapshot: parent.snapshot });
+                previous.push(PreviousSnapshot { epoch: parent.epoch, issued_at: parent.issued_at, snapshot: parent.snapshot });
             }
             at = parent;
         }

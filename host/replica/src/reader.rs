@@ -1,16 +1,13 @@
 //! Reading snapshots from where they live: heads, manifests, and pages into a cache of verified ones.
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use futures::stream::{self, StreamExt as _};
-use mezze_core::{HEAD_KEY, Head, PageKey, PageRef, Plan, SEGMENT_FOOTER_BYTES, SegmentId, SegmentIndex, Snapshot};
+use mezze_core::{HEAD_KEY, Head, PageKey, PageRef, Plan, SegmentId, Snapshot};
 
 use crate::cache::PageCache;
-use crate::layout::segment_key;
 use crate::origin::{decode_manifest, read_manifest};
+use crate::segments::Segments;
 use crate::{Error, Store};
 
 /// Reads the snapshots of one origin or replica, and follows its head. Shared by the threads of a server.
@@ -22,7 +19,7 @@ pub struct Reader {
     store: Store,
     pages: PageCache,
     current: RwLock<Current>,
-    segments: RwLock<HashMap<(SegmentId, u16), Arc<SegmentFile>>>,
+    segments: Segments,
 }
 
 /// A head, and the snapshots that it names, as far as they have been opened.
@@ -31,15 +28,6 @@ struct Current {
     head: Arc<Head>,
     snapshot: Snapshot,
     previous: Vec<Snapshot>,
-}
-
-/// The pages of one segment's table.
-#[derive(Debug)]
-struct SegmentFile {
-    index: SegmentIndex,
-    key: String,
-    /// The open file, if the store is a folder: it can be read on even after a prune.
-    file: Option<File>,
 }
 
 impl Reader {
@@ -51,12 +39,7 @@ impl Reader {
         let head = read_head(&store).await?.ok_or_else(|| Error::NoSnapshot { place: store.place() })?;
         let snapshot = open_snapshot(&store, &head).await?;
         let current = Current { head: Arc::new(head), snapshot, previous: Vec::new() };
-        Ok(Self {
-            store,
-            pages: PageCache::new(cache_bytes),
-            current: RwLock::new(current),
-            segments: RwLock::new(HashMap::new()),
-        })
+        Ok(Self { store, pages: PageCache::new(cache_bytes), current: RwLock::new(current), segments: Segments::default() })
     }
 
     /// Where it reads.
@@ -104,7 +87,7 @@ impl Reader {
         let Some(previous) = head.previous.get(number) else { return Ok(None) };
         let manifest = read_manifest(&self.store, previous.snapshot).await?;
         let manifest = decode_manifest(&self.store, previous.snapshot, &manifest)?;
-        let snapshot = Snapshot::new(previous.snapshot, previous.epoch, head.issued_at, manifest);
+        let snapshot = Snapshot::new(previous.snapshot, previous.epoch, previous.issued_at, manifest);
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         if current.head.epoch == head.epoch && current.previous.len() == number {
             current.previous.push(snapshot.clone());
@@ -143,41 +126,15 @@ impl Reader {
             return Err(PageFault { page: None, detail: "it is not of this plan".into() });
         };
         let fault = |detail: String| PageFault { page: Some(key), detail };
-        let file = self.segment(key).await.map_err(|error| fault(error.to_string()))?;
-        if file.index.bucket_count() != segment.bucket_count {
-            return Err(fault(format!(
-                "its file has {} pages, the manifest says {}",
-                file.index.bucket_count(),
-                segment.bucket_count
-            )));
+        let (bytes, bucket_count) = self.segments.read(&self.store, key).await.map_err(|error| fault(error.to_string()))?;
+        if bucket_count != segment.bucket_count {
+            let expected = segment.bucket_count;
+            return Err(fault(format!("its file has {bucket_count} pages, the manifest says {expected}")));
         }
-        let range = file.index.page_range(key.bucket).ok_or_else(|| fault("it is not in its file".into()))?;
-        let length = range.end - range.start;
-        let bytes: Arc<[u8]> = match &file.file {
-            Some(open) => {
-                let mut bytes = vec![0; usize::try_from(length).map_err(|error| fault(error.to_string()))?];
-                read_exact_at(open, &mut bytes, range.start).map_err(|error| fault(error.to_string()))?;
-                bytes.into()
-            }
-            None => {
-                let bytes = self.store.read_range(&file.key, range.start, length).await;
-                let bytes = bytes.map_err(|error| fault(error.to_string()))?;
-                bytes.ok_or_else(|| fault("its file is gone".into()))?.as_ref().into()
-            }
-        };
+        let bytes: Arc<[u8]> = bytes.into();
         PageRef::verify(&bytes, &key, segment.bucket_count, &table.schema).map_err(|error| fault(error.to_string()))?;
         self.pages.put(key, Arc::clone(&bytes));
         Ok(bytes)
-    }
-
-    async fn segment(&self, page: PageKey) -> Result<Arc<SegmentFile>, Error> {
-        let name = (page.segment, page.table);
-        if let Some(known) = self.segments.read().unwrap_or_else(PoisonError::into_inner).get(&name) {
-            return Ok(Arc::clone(known));
-        }
-        let opened = Arc::new(open_segment(&self.store, page.segment, page.table).await?);
-        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
-        Ok(Arc::clone(segments.entry(name).or_insert(opened)))
     }
 
     /// Closes the files of segments that neither the current head nor its previous snapshots need.
@@ -186,9 +143,7 @@ impl Reader {
             let tables = &current.snapshot.manifest().tables;
             tables.iter().flat_map(|table| table.base.iter().chain(&table.delta)).map(|segment| segment.id).collect()
         });
-        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
-        // Requests under way may still open one again: that is a read more, and no harm.
-        segments.retain(|(segment, _), _| needed.contains(segment));
+        self.segments.retain(&needed);
     }
 
     fn read_current<T>(&self, read: impl FnOnce(&Current) -> T) -> T {
@@ -223,76 +178,6 @@ async fn open_snapshot(store: &Store, head: &Head) -> Result<Snapshot, Error> {
     };
     let manifest = decode_manifest(store, head.snapshot, &bytes)?;
     Ok(Snapshot::new(head.snapshot, head.epoch, head.issued_at, manifest))
-}
-
-async fn open_segment(store: &Store, segment: SegmentId, table: u16) -> Result<SegmentFile, Error> {
-    let key = segment_key(segment, table);
-    let name = store.full_name(&key);
-    let format = |source| Error::Format { key: name.clone(), source };
-    let (size, file) = match store.local_folder() {
-        Some(folder) => {
-            let (file, size) = open_file(&folder.join(&key)).map_err(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => Error::Missing { key: name.clone() },
-                _ => Error::Unavailable { operation: "read", key: name.clone(), detail: error.to_string() },
-            })?;
-            (size, Some(file))
-        }
-        None => (store.stat(&key).await?.ok_or_else(|| Error::Missing { key: name.clone() })?.size, None),
-    };
-    let read = async |bytes: u64| -> Result<Vec<u8>, Error> {
-        let start = size.saturating_sub(bytes);
-        let length = size - start;
-        match &file {
-            Some(file) => {
-                let mut tail = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-                read_exact_at(file, &mut tail, start).map_err(|error| Error::Unavailable {
-                    operation: "read",
-                    key: name.clone(),
-                    detail: error.to_string(),
-                })?;
-                Ok(tail)
-            }
-            None => {
-                let tail = store.read_range(&key, start, length).await?;
-                tail.map(Vec::from).ok_or_else(|| Error::Missing { key: name.clone() })
-            }
-        }
-    };
-    let footer = read(SEGMENT_FOOTER_BYTES as u64).await?;
-    let tail_bytes = SegmentIndex::tail_bytes(&footer).map_err(format)?;
-    if tail_bytes > size {
-        return Err(Error::Corrupt { key: name, detail: "it is shorter than its index".into() });
-    }
-    let index = SegmentIndex::decode(&read(tail_bytes).await?).map_err(format)?;
-    if index.segment != segment || index.table != table || index.pages_bytes() + tail_bytes != size {
-        return Err(Error::Corrupt { key: name, detail: "it is another segment's file, or cut".into() });
-    }
-    Ok(SegmentFile { index, key, file })
-}
-
-fn open_file(path: &Path) -> std::io::Result<(File, u64)> {
-    let file = File::open(path)?;
-    let size = file.metadata()?.len();
-    Ok((file, size))
-}
-
-#[cfg(unix)]
-fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> std::io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
-}
-
-#[cfg(windows)]
-fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> std::io::Result<()> {
-    while !bytes.is_empty() {
-        match std::os::windows::fs::FileExt::seek_read(file, bytes, offset)? {
-            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-            count => {
-                bytes = bytes.get_mut(count..).unwrap_or_default();
-                offset += count as u64;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Pages that are read at once from a service.
