@@ -6,14 +6,20 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The file that cargo makes of `package`: `target/profile/name`.
-pub(crate) fn build_guest(package: &str, target: &str, profile: &str, name: &str) -> Result<PathBuf, Box<dyn Error>> {
-    let root = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("../..").canonicalize()?;
+pub(crate) fn build_guest(
+    package: &str,
+    target: &str,
+    profile: &str,
+    name: &str,
+    arguments: &[&str],
+) -> Result<PathBuf, Box<dyn Error>> {
     let folder = PathBuf::from(env::var("OUT_DIR")?).join("guest");
     let mut cargo = Command::new(env::var("CARGO")?);
     cargo
-        .current_dir(&root)
+        .current_dir(root()?)
         .args(["build", "--package", package, "--profile", profile, "--locked", "--target", target, "--target-dir"])
-        .arg(&folder);
+        .arg(&folder)
+        .args(arguments);
     // What was set for the host's build is not meant for the guest's.
     for (name, _) in env::vars_os() {
         let name = name.to_string_lossy();
@@ -40,6 +46,11 @@ pub(crate) fn build_guest(package: &str, target: &str, profile: &str, name: &str
         return Err(format!("{package} cannot be built:\n{said}{hint}").into());
     }
     Ok(folder.join(target).join(profile).join(name))
+}
+
+/// The repository's root.
+pub(crate) fn root() -> Result<PathBuf, Box<dyn Error>> {
+    Ok(Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("../..").canonicalize()?)
 }
 
 /// Runs the build script again when one of these changes, given from the repository's root.

@@ -17,43 +17,32 @@ fn main() -> Result<(), Box<dyn Error>> {
     build_guest::watch(&["edge-deploy", "guest/serving", "wit"]);
     let out = PathBuf::from(env::var("OUT_DIR")?);
     cloudflare(&out.join("cloudflare"))?;
-    let fastly = build_guest("mezze-fastly", "wasm32-wasip1", "edge", "mezze-fastly.wasm")?;
+    let fastly = build_guest("mezze-fastly", "wasm32-wasip1", "edge", "mezze-fastly.wasm", &[])?;
     fs::copy(fastly, out.join("fastly.wasm"))?;
-    let spin = build_guest("mezze-spin", "wasm32-wasip2", "edge", "mezze_spin.wasm")?;
+    let spin = build_guest("mezze-spin", "wasm32-wasip2", "edge", "mezze_spin.wasm", &[])?;
     fs::copy(spin, out.join("spin.wasm"))?;
     browser(&out.join("browser"))
 }
 
-/// `index_bg.wasm`, the module `index.js` that calls it, and `state.js`, which that imports.
+/// `index_bg.wasm`, and the module `index.js` that calls it.
 fn cloudflare(out: &Path) -> Result<(), Box<dyn Error>> {
-    let module = build_guest("mezze-cloudflare", "wasm32-unknown-unknown", "edge-js", "mezze_cloudflare.wasm")?;
-    // A folder of an earlier run would have its snippets too.
-    if out.exists() {
-        fs::remove_dir_all(out)?;
-    }
-    fs::create_dir_all(out)?;
+    let module = build_guest("mezze-cloudflare", "wasm32-unknown-unknown", "edge-js", "mezze_cloudflare.wasm", &[])?;
     let mut bindgen = Bindgen::new();
     bindgen.input_path(module).out_name("index").web(true)?.typescript(false).omit_default_module_path(true);
+    // After a trap there has to be a new instance.
+    bindgen.reset_state_function(true);
     bindgen.remove_name_section(true).remove_producers_section(true);
     bindgen.generate(out)?;
-    // The platform's SDK brings one snippet, in a folder named by a hash.
-    let mut snippets = fs::read_dir(out.join("snippets"))?.collect::<Result<Vec<_>, _>>()?;
-    let (Some(snippet), true) = (snippets.pop(), snippets.is_empty()) else {
-        return Err("expected one folder of snippets from wasm-bindgen".into());
-    };
-    let index = fs::read_to_string(out.join("index.js"))?;
-    let imported = format!("'./snippets/{}/inline0.js'", snippet.file_name().to_string_lossy());
-    if index.matches("./snippets/").count() != 1 || !index.contains(&imported) {
-        return Err("expected one import of a snippet in the module of wasm-bindgen".into());
-    }
-    fs::write(out.join("index.js"), index.replace(&imported, "'./state.js'"))?;
-    fs::copy(snippet.path().join("inline0.js"), out.join("state.js"))?;
     Ok(())
 }
 
 /// `serving.core.wasm` and the module `serving.js` that calls it.
 fn browser(out: &Path) -> Result<(), Box<dyn Error>> {
-    let module = build_guest("mezze-serving", "wasm32-unknown-unknown", "guest", "mezze_serving.wasm")?;
+    // What runs here speaks JSON, and is downloaded by everyone who opens a page: size goes before the speed of hashing.
+    let mut small = vec!["--no-default-features", "--features", "browser"];
+    let for_size = ["xxhash-rust", "itoa", "zmij"].map(|package| format!("profile.guest.package.{package}.opt-level=\"z\""));
+    small.extend(for_size.iter().flat_map(|setting| ["--config", setting]));
+    let module = build_guest("mezze-serving", "wasm32-unknown-unknown", "guest", "mezze_serving.wasm", &small)?;
     let component = ComponentEncoder::default().validate(true).module(&fs::read(module)?)?.encode()?;
     let options = TranspileOpts {
         name: "serving".into(),
@@ -72,10 +61,35 @@ fn browser(out: &Path) -> Result<(), Box<dyn Error>> {
         guest: false,
         async_mode: None,
     };
-    for (name, bytes) in transpile(&component, options).map_err(|error| format!("{error:#}"))?.files {
+    let files = transpile(&component, options).map_err(|error| format!("{error:#}"))?.files;
+    if files.iter().filter(|(name, _)| name.ends_with(".wasm")).count() != 1 {
+        return Err("expected one module of the component for browsers".into());
+    }
+    for (name, bytes) in files {
         let path = out.join(name);
         fs::create_dir_all(path.parent().unwrap_or(out))?;
+        let bytes =
+            if path.extension().is_some_and(|ending| ending == "js") { shorter(&String::from_utf8(bytes)?)? } else { bytes };
         fs::write(path, bytes)?;
     }
+    let own = fs::read_to_string(build_guest::root()?.join("edge-deploy/browser/mezze.js"))?;
+    fs::write(out.join("mezze.js"), shorter(&own)?)?;
     Ok(())
+}
+
+/// A module without what is for its readers: indentation, and lines of comments. No text in it may go over several lines.
+fn shorter(module: &str) -> Result<Vec<u8>, Box<dyn Error>> {
+    let mut lines = Vec::new();
+    let mut in_comment = false;
+    for line in module.lines().map(str::trim) {
+        if line.matches('`').count() % 2 == 1 {
+            return Err(format!("a text goes over several lines: {line}").into());
+        }
+        in_comment |= line.starts_with("/*");
+        if !in_comment && !line.is_empty() && !line.starts_with("//") {
+            lines.push(line);
+        }
+        in_comment &= !line.ends_with("*/");
+    }
+    Ok(lines.join("\n").into())
 }

@@ -1,9 +1,12 @@
 //! One snapshot and the pages of it that are here.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::cell::RefCell;
 
-use mezze_core::{self as core, Head, OpenError, PageCache, PageRef, Plan, SegmentId, Snapshot, Timestamp};
+use mezze_core::{self as mezze, Head, OpenError, PageCache, PageRef, Plan, SegmentId, Snapshot, Timestamp};
 
 use crate::{Limits, MediaType, Outcome, PageKey, Question, Refusal};
 
@@ -26,28 +29,31 @@ impl Store {
         Self { inner: RefCell::new(Inner { pages: PageCache::new(budget), ..Inner::default() }) }
     }
 
+    #[cfg(not(feature = "browser"))]
     pub(crate) fn bytes(&self) -> usize {
         self.inner.borrow().pages.bytes()
     }
 
     pub(crate) fn open_snapshot(&self, head: &[u8], manifest: Option<&[u8]>) -> Result<crate::Snapshot, crate::OpenError> {
-        let opened = match manifest {
-            Some(manifest) => {
-                Head::decode(head).map_err(OpenError::Format).and_then(|head| Snapshot::open_with_manifest(&head, manifest))
-            }
-            None => Snapshot::open(head),
+        let head = Head::decode(head).map_err(|error| crate::OpenError::Unusable(error.to_string()))?;
+        let opened = match manifest.or(head.manifest.as_deref()) {
+            Some(manifest) => Snapshot::open_named(&head, manifest),
+            None => Err(OpenError::ManifestNeeded { snapshot: head.snapshot }),
         };
         let snapshot = opened.map_err(|error| match error {
             OpenError::ManifestNeeded { snapshot } => crate::OpenError::ManifestNeeded(snapshot.to_string()),
             error => crate::OpenError::Unusable(error.to_string()),
         })?;
+        let before = |earlier: &&mezze::PreviousSnapshot| earlier.epoch < snapshot.epoch();
+        let earlier = head.previous.iter().filter(before).take(mezze::STEPS_BACK_MAX);
         let shown = crate::Snapshot {
             id: halves(snapshot.id().bytes()),
             epoch: snapshot.epoch(),
             issued_at: snapshot.issued_at().nanos(),
+            earlier: earlier.map(|earlier| mezze::ReadKey::Manifest(earlier.snapshot).to_string()).collect(),
         };
         let mut inner = self.inner.borrow_mut();
-        let known = |key: &core::PageKey| {
+        let known = |key: &mezze::PageKey| {
             let table = snapshot.manifest().tables.get(usize::from(key.table));
             table.is_some_and(|table| table.base.iter().chain(&table.delta).any(|segment| segment.id == key.segment))
         };
@@ -60,10 +66,13 @@ impl Store {
     pub(crate) fn answer(&self, question: &Question) -> Outcome {
         let mut inner = self.inner.borrow_mut();
         let Some(snapshot) = &inner.snapshot else {
-            return refused(&core::Refusal::unavailable("no snapshot is open"));
+            return not_open();
+        };
+        let (Some(sent), Some(accepted)) = (media(question.media), media(question.accept)) else {
+            return refused(&mezze::WireError::UnsupportedMediaType { found: "application/msgpack".into() }.into());
         };
         let now = Timestamp::from_nanos(question.now);
-        let plan = match snapshot.plan_body(&question.body, media(question.media), now, &limits(question.limits)) {
+        let plan = match snapshot.plan_body(&question.body, sent, now, &limits(question.limits)) {
             Ok(plan) => plan,
             Err(refusal) => return refused(&refusal),
         };
@@ -85,9 +94,9 @@ impl Store {
         drop(inner);
         let refs: Vec<Option<PageRef<'_>>> = pages.iter().map(|page| PageRef::resident(page).ok()).collect();
         let mut body = Vec::new();
-        match plan.write_answer(&refs, media(question.accept), &mut body) {
+        match plan.write_answer(&refs, accepted, &mut body) {
             Ok(()) => Outcome::Answer(body),
-            Err(error) => refused(&core::Refusal::unavailable(error.to_string())),
+            Err(error) => refused(&mezze::Refusal::unavailable(error.to_string())),
         }
     }
 
@@ -95,7 +104,7 @@ impl Store {
         let mut inner = self.inner.borrow_mut();
         let plan = inner.waiting.clone().ok_or("no lookup waits for pages")?;
         let segment = SegmentId::from_bytes(whole(key.segment));
-        let key = core::PageKey::new(segment, key.table, key.bucket);
+        let key = mezze::PageKey::new(segment, key.table, key.bucket);
         let index = plan.pages().binary_search(&key).map_err(|_| format!("page {key} was not asked for"))?;
         let (segment, table) = plan.page_home(index).ok_or("the page is of no table")?;
         PageRef::verify(&bytes, &key, segment.bucket_count, &table.schema).map_err(|error| format!("page {key}: {error}"))?;
@@ -105,21 +114,30 @@ impl Store {
     }
 }
 
-fn refused(refusal: &core::Refusal) -> Outcome {
+/// What a store answers that has no snapshot.
+pub(crate) fn not_open() -> Outcome {
+    refused(&mezze::Refusal::unavailable("no snapshot is open"))
+}
+
+fn refused(refusal: &mezze::Refusal) -> Outcome {
     let mut body = Vec::new();
     refusal.write(&mut body);
     Outcome::Refused(Refusal { status: refusal.status, body })
 }
 
-fn media(media: MediaType) -> core::MediaType {
+/// `None` where this build has no such format.
+fn media(media: MediaType) -> Option<mezze::MediaType> {
     match media {
-        MediaType::Json => core::MediaType::Json,
-        MediaType::MessagePack => core::MediaType::MessagePack,
+        MediaType::Json => Some(mezze::MediaType::Json),
+        #[cfg(feature = "message-pack")]
+        MediaType::MessagePack => Some(mezze::MediaType::MessagePack),
+        #[cfg(not(feature = "message-pack"))]
+        MediaType::MessagePack => None,
     }
 }
 
-fn limits(limits: Limits) -> core::Limits {
-    core::Limits::server()
+fn limits(limits: Limits) -> mezze::Limits {
+    mezze::Limits::server()
         .with_request_bytes_max(limits.request_bytes as usize)
         .with_entities_max(limits.entities as usize)
         .with_values_max(limits.values as usize)

@@ -7,7 +7,7 @@ use wasmtime::component::ResourceAny;
 use wasmtime::{Store, StoreLimits, StoreLimitsBuilder};
 
 use crate::bindings::Serving;
-use crate::bindings::exports::mezze::features::lookup as wit;
+use crate::bindings::exports::mezze::features::{lookup as wit, types};
 use crate::runtime::TICKS;
 use crate::{Runtime, RuntimeError};
 
@@ -111,7 +111,8 @@ impl fmt::Display for PageName {
 }
 
 /// A snapshot that was opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SnapshotInfo {
     /// Its id.
     pub id: u128,
@@ -119,6 +120,8 @@ pub struct SnapshotInfo {
     pub epoch: u64,
     /// When that head was made, in nanoseconds since 1970.
     pub issued_at_nanos: i64,
+    /// The keys of the manifests of the snapshots before it, the newest first: each opens with the same head.
+    pub earlier: Vec<String>,
 }
 
 impl ServingStore {
@@ -163,7 +166,8 @@ impl ServingStore {
         Ok(result)
     }
 
-    /// Opens the snapshot that a head names. Pages that it shares with the one before stay.
+    /// Opens the snapshot that a head names: the newest, or with the manifest of one before it that the head names,
+    /// that. Pages that it shares with the one before stay.
     ///
     /// # Errors
     /// [`RuntimeError::ManifestNeeded`] or [`RuntimeError::Unusable`]; the snapshot before answers on.
@@ -171,7 +175,8 @@ impl ServingStore {
         let opened = self.call(|store, instance, resource| store.call_open(instance, resource, head, manifest))?;
         let snapshot = opened.map_err(unusable)?;
         self.opened = Some((head.to_vec(), manifest.map(<[u8]>::to_vec)));
-        Ok(SnapshotInfo { id: whole(snapshot.id), epoch: snapshot.epoch, issued_at_nanos: snapshot.issued_at })
+        let (epoch, issued_at_nanos) = (snapshot.epoch, snapshot.issued_at);
+        Ok(SnapshotInfo { id: whole(snapshot.id), epoch, issued_at_nanos, earlier: snapshot.earlier })
     }
 
     /// Answers a request. `fetch` reads a page that is not here yet, in any way: `None` says that it is not to be had.
@@ -188,7 +193,7 @@ impl ServingStore {
             media: media(lookup.media),
             accept: media(lookup.accept),
             now: lookup.now_nanos,
-            limits: wit::Limits {
+            limits: types::Limits {
                 request_bytes: lookup.limits.request_bytes,
                 entities: lookup.limits.entities,
                 values: lookup.limits.values,
@@ -233,10 +238,10 @@ fn unusable(error: wit::OpenError) -> RuntimeError {
     }
 }
 
-const fn media(media: MediaType) -> wit::MediaType {
+const fn media(media: MediaType) -> types::MediaType {
     match media {
-        MediaType::Json => wit::MediaType::Json,
-        MediaType::MessagePack => wit::MediaType::MessagePack,
+        MediaType::Json => types::MediaType::Json,
+        MediaType::MessagePack => types::MediaType::MessagePack,
     }
 }
 

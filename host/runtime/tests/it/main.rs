@@ -78,7 +78,7 @@ fn the_component_imports_nothing_and_is_no_larger_than_the_page_on_performance_s
     let ty = component.component_type();
     assert_eq!(ty.imports(&engine).map(|(name, _)| name.to_owned()).collect::<Vec<_>>(), Vec::<String>::new());
     let exports: Vec<String> = ty.exports(&engine).map(|(name, _)| name.to_owned()).collect();
-    assert_eq!(exports, ["mezze:features/lookup@0.1.0"]);
+    assert_eq!(exports, ["mezze:features/types@0.1.0", "mezze:features/lookup@0.1.0"]);
     assert!(SERVING.len() <= SIZE_MAX, "the component has {} bytes", SERVING.len());
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     packed.write_all(SERVING).expect("memory takes it");

@@ -19,6 +19,8 @@ export interface FeatureRequest {
   entities: { [column: string]: FeatureValue[] };
   /** Names as `view__feature`. */
   fullFeatureNames?: boolean;
+  /** The newest epoch that the page has seen: no older snapshot answers. */
+  epoch?: bigint;
 }
 
 export interface Options {
@@ -26,6 +28,8 @@ export interface Options {
   headSeconds?: number;
   /** Bytes of verified pages to keep; 32 MiB. */
   pageCacheBytes?: number;
+  /** How long one read may take; 5,000. */
+  readMillis?: number;
   /** Reads a URL. */
   fetch?: typeof fetch;
   /** The time in milliseconds since 1970 that freshness is judged by. */
@@ -38,20 +42,29 @@ export interface SnapshotInfo {
   publishedAt: Date;
 }
 
-/** A request that got no features; `status` is the one that HTTP would have. */
+/** Which snapshot answered: `stepsBack` before the newest, where pages of that cannot be read. */
+export interface Answered {
+  snapshot: SnapshotInfo;
+  stepsBack: number;
+}
+
+/** A request that got no features; `status` and `retryAfter`, in seconds, are the ones that HTTP would have. */
 export class FeatureError extends Error {
   status: number;
+  retryAfter?: number;
 }
 
 export class FeatureStore {
   /** Opens the snapshot whose keys lie under `base`. */
   static open(base: string, options?: Options): Promise<FeatureStore>;
-  /** What answers. */
+  /** The newest snapshot here. */
   readonly snapshot: SnapshotInfo;
   /** Features by name, one for each entity row. */
-  features(request: FeatureRequest): Promise<{ [name: string]: Feature[] }>;
+  features(request: FeatureRequest): Promise<Answered & { features: { [name: string]: Feature[] } }>;
   /** Answers the body of `POST /get-online-features` with the same bytes as every other host. */
-  answer(body: Uint8Array): Promise<Uint8Array>;
+  answer(body: Uint8Array, options?: { epoch?: bigint }): Promise<Answered & { body: Uint8Array }>;
   /** Looks for a newer snapshot. */
   refresh(): Promise<SnapshotInfo>;
+  /** Gives back the memory of its pages. It answers no more. */
+  close(): void;
 }
