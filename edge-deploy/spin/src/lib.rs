@@ -4,10 +4,11 @@
 #![expect(clippy::print_stdout, reason = "it is what the component's log has")]
 
 use std::cell::RefCell;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::pin::pin;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::{Either, join_all, select};
 use futures_util::{Stream, StreamExt};
 use mezze_core::{
     Ask, ConfigError, Exchange, Fetched, Gateway, HttpConfig, HttpRequest, HttpResponse, REQUEST_HEADERS, Read, Route, Step,
@@ -16,6 +17,7 @@ use mezze_core::{
 use spin_sdk::http::body::IncomingBodyExt;
 use spin_sdk::http::{FullBody, Request, Response};
 use spin_sdk::key_value::Store;
+use spin_sdk::time::sleep;
 use spin_sdk::{http_service, variables};
 
 thread_local! {
@@ -101,17 +103,21 @@ async fn body<E>(ask: &Ask, mut stream: impl Stream<Item = Result<Bytes, E>> + U
 
 /// Reads keys, all at once.
 async fn fetch_all(reads: &[Read]) -> Vec<Fetched> {
+    let millis = with_gateway(|gateway| gateway.config().read_millis);
     match Store::open_default().await {
-        Ok(store) => join_all(reads.iter().map(|read| fetch_one(&store, read))).await,
+        Ok(store) => join_all(reads.iter().map(|read| fetch_one(&store, read, millis))).await,
         Err(error) => reads.iter().map(|_| Fetched::Failed(error.to_string())).collect(),
     }
 }
 
-async fn fetch_one(store: &Store, read: &Read) -> Fetched {
-    match store.get(read.key.to_string()).await {
-        Ok(Some(bytes)) => Fetched::Value(bytes),
-        Ok(None) => Fetched::Missing,
-        Err(error) => Fetched::Failed(error.to_string()),
+async fn fetch_one(store: &Store, read: &Read, millis: u32) -> Fetched {
+    let found = pin!(store.get(read.key.to_string()));
+    let late = pin!(sleep(Duration::from_millis(millis.into())));
+    match select(found, late).await {
+        Either::Left((Ok(Some(bytes)), _)) => Fetched::Value(bytes),
+        Either::Left((Ok(None), _)) => Fetched::Missing,
+        Either::Left((Err(error), _)) => Fetched::Failed(error.to_string()),
+        Either::Right(_) => Fetched::late(millis),
     }
 }
 

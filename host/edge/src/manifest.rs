@@ -1,5 +1,7 @@
 //! The files that vendors' tools read.
 
+use mezze_core::HttpConfig;
+
 /// What a bundle's files say of where it goes.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -34,11 +36,12 @@ impl Settings {
 
 pub(crate) fn wrangler_toml(settings: &Settings) -> String {
     let name = &settings.name;
+    let date = crate::local::COMPATIBILITY_DATE;
     let id = settings.kv_id.as_deref().unwrap_or("FILL-IN: wrangler kv namespace create MEZZE");
     format!(
         r#"name = "{name}"
 main = "worker.js"
-compatibility_date = "2026-04-01"
+compatibility_date = "{date}"
 # The files are ready to run as they are.
 no_bundle = true
 find_additional_modules = true
@@ -81,21 +84,11 @@ description = "Snapshots"
 
 pub(crate) fn spin_toml(settings: &Settings) -> String {
     let name = &settings.name;
-    let variables = [
-        "mezze_token",
-        "mezze_cors_origins",
-        "mezze_cache_seconds",
-        "mezze_head_seconds",
-        "mezze_page_cache_bytes",
-        "mezze_body_bytes_max",
-        "mezze_entities_max",
-        "mezze_pages_max",
-        "mezze_log_one_in",
-    ];
+    let variables = HttpConfig::VARIABLES.map(|(name, _)| name.to_ascii_lowercase());
     let declared: Vec<String> = variables
         .iter()
         .map(|variable| {
-            let secret = if *variable == "mezze_token" { ", secret = true" } else { "" };
+            let secret = if variable == "mezze_token" { ", secret = true" } else { "" };
             format!("{variable} = {{ default = \"\"{secret} }}\n")
         })
         .collect();
