@@ -109,6 +109,8 @@ pub(crate) struct EdgeArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum EdgeCommand {
     Build(EdgeBuildArgs),
+    Dev(EdgeDevArgs),
+    Export(EdgeExportArgs),
 }
 
 /// Write a bundle, ready for the vendor's own deploy tool
@@ -134,6 +136,53 @@ pub(crate) struct EdgeBuildArgs {
     /// The id of the KV namespace that the worker reads (Cloudflare)
     #[arg(long, value_name = "ID")]
     pub(crate) kv_id: Option<String>,
+}
+
+/// Serve the newest snapshot through the host's own local runtime, on this machine
+///
+/// Runs the bundle in workerd, Viceroy or Spin, which have to be installed; a browser needs nothing. It follows the snapshots that
+/// are materialized meanwhile. Variables that begin with MEZZE_ go on to the bundle.
+#[derive(Args, Debug)]
+#[command(
+    after_long_help = "Examples:\n  mezze edge dev browser\n  mezze edge dev cloudflare --runtime node_modules/.bin/workerd\n  \
+                       MEZZE_TOKEN=0123456789abcdef mezze edge dev fastly --port 7676"
+)]
+pub(crate) struct EdgeDevArgs {
+    /// The host
+    #[arg(value_name = "TARGET", value_parser = ["browser", "cloudflare", "fastly", "spin"])]
+    pub(crate) target: String,
+    /// The port to listen on, of this machine alone; 0 for any that is free
+    #[arg(long, default_value_t = 8787)]
+    pub(crate) port: u16,
+    /// Serve a replica of feature_store.yaml instead of the origin
+    #[arg(long, value_name = "NAME")]
+    pub(crate) from: Option<String>,
+    /// The runtime's program; found on the path otherwise
+    #[arg(long, value_name = "FILE")]
+    pub(crate) runtime: Option<PathBuf>,
+    /// How often to look for a new snapshot, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 2)]
+    pub(crate) refresh: u64,
+}
+
+/// Write the newest snapshot's keys into files that the host's own tools load into its key-value store
+///
+/// Cloudflare: JSON for `wrangler kv bulk put`. Fastly: lines of JSON for `fastly kv-store-entry create`. Spin: its SQLite file.
+/// Browser: a folder for any static hosting; only views with `audience: public` are in it. The folder must not exist, or be empty.
+#[derive(Args, Debug)]
+#[command(
+    after_long_help = "Examples:\n  mezze edge export cloudflare --out keys\n  mezze edge export browser --out public/snapshot"
+)]
+pub(crate) struct EdgeExportArgs {
+    /// The host
+    #[arg(value_name = "TARGET", value_parser = ["browser", "cloudflare", "fastly", "spin"])]
+    pub(crate) target: String,
+    /// The folder to write
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Write a replica of feature_store.yaml instead of the origin
+    #[arg(long, value_name = "NAME")]
+    pub(crate) from: Option<String>,
 }
 
 /// Show what the definitions would change, and what that means for data already served

@@ -60,7 +60,7 @@ fn run(cli: Cli) -> Outcome {
         Command::GetOnlineFeatures(args) => commands::online::run(&args, &global, output),
         Command::Serve(args) => commands::serve::run(&args, &global, output),
         Command::Publish(args) => commands::snapshots::publish(&args, &global, output),
-        Command::Edge(args) => commands::edge::run(&args, output),
+        Command::Edge(args) => commands::edge::run(&args, &global, output),
         Command::Status(_) => commands::snapshots::status(&global, output),
         Command::Rollback(args) => commands::snapshots::rollback(&args, &global, output),
         Command::Prune(args) => commands::snapshots::prune(&args, &global, output),

@@ -1,35 +1,90 @@
 //! `mezze edge`
 
-use crate::args::{EdgeArgs, EdgeCommand};
-use crate::failure::Outcome;
+#[cfg(feature = "edge")]
+mod dev;
+mod export;
+
+use std::fs;
+use std::path::Path;
+
+use crate::args::{EdgeArgs, EdgeCommand, Global};
+use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 
-pub(crate) fn run(args: &EdgeArgs, output: Output) -> Outcome {
+pub(crate) fn run(args: &EdgeArgs, global: &Global, output: Output) -> Outcome {
     match &args.command {
         EdgeCommand::Build(args) => bundles::build(args, output),
+        EdgeCommand::Dev(args) => bundles::dev(args, global, output),
+        EdgeCommand::Export(args) => export::run(args, global, output),
     }
+}
+
+/// Writes files by their paths beside the folder, and moves it into place, so that nobody deploys a part.
+fn write_folder<'f>(out: &Path, files: impl IntoIterator<Item = (&'f str, &'f [u8])>) -> Outcome {
+    let failed = |error: std::io::Error| Failure::io("cannot write", out, &error);
+    let folder = begin_folder(out)?;
+    for (name, bytes) in files {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap_or(out)).map_err(failed)?;
+        fs::write(&path, bytes).map_err(failed)?;
+    }
+    finish_folder(folder, out)
+}
+
+/// A folder beside one that does not exist or is empty.
+fn begin_folder(out: &Path) -> Outcome<tempfile::TempDir> {
+    match fs::read_dir(out).map(|mut entries| entries.next().is_some()) {
+        Ok(true) => {
+            return Err(Failure::input(format!("{} is not empty", out.display())).hint("choose another folder with --out"));
+        }
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Failure::io("cannot write", out, &error)),
+        _ => {}
+    }
+    let failed = |error: std::io::Error| Failure::io("cannot write", out, &error);
+    let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    fs::create_dir_all(parent).map_err(failed)?;
+    let mut folder = tempfile::Builder::new();
+    #[cfg(unix)]
+    folder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755));
+    folder.prefix(".mezze-").tempdir_in(parent).map_err(failed)
+}
+
+/// Moves it into place. An empty folder gives way.
+fn finish_folder(folder: tempfile::TempDir, out: &Path) -> Outcome {
+    fs::rename(folder.path(), out).map_err(|error| Failure::io("cannot write", out, &error))?;
+    // What was moved is not to be cleaned up.
+    let _ = folder.keep();
+    Ok(())
 }
 
 #[cfg(not(feature = "edge"))]
 mod bundles {
-    use crate::args::EdgeBuildArgs;
+    use crate::args::{EdgeBuildArgs, EdgeDevArgs, Global};
     use crate::failure::{Exit, Failure, Outcome};
     use crate::output::Output;
 
     pub(super) fn build(_: &EdgeBuildArgs, _: Output) -> Outcome {
-        Err(Failure::new(Exit::Failed, "this `mezze` was built without the bundles for edges")
-            .hint("build it with them: `cargo install --path host/cli --features edge`"))
+        Err(without())
+    }
+
+    pub(super) fn dev(_: &EdgeDevArgs, _: &Global, _: Output) -> Outcome {
+        Err(without())
+    }
+
+    fn without() -> Failure {
+        Failure::new(Exit::Failed, "this `mezze` was built without the bundles for edges")
+            .hint("build it with them: `cargo install --path host/cli --features edge`")
     }
 }
 
 #[cfg(feature = "edge")]
 mod bundles {
-    use std::fs;
-    use std::path::Path;
+    pub(super) use super::dev::run as dev;
 
-    use mezze_edge::{BundleFile, Settings, Target, check, code_bytes};
+    use mezze_edge::{Settings, Target, check, code_bytes};
     use serde_json::json;
 
+    use super::write_folder;
     use crate::args::EdgeBuildArgs;
     use crate::failure::{Exit, Failure, Outcome};
     use crate::output::{Output, Table, size};
@@ -51,7 +106,8 @@ mod bundles {
         };
         let files = target.files(&settings);
         check(target, &files).map_err(|error| Failure::of(Exit::Limit, &error))?;
-        write(&args.out, &files)?;
+        let files_written = files.iter().map(|file| (file.path, &file.bytes[..]));
+        write_folder(&args.out, files_written)?;
         let (plain, packed) = code_bytes(&files);
         let next = next(target, args.kv_id.is_some());
         output.result(
@@ -71,35 +127,6 @@ mod bundles {
                 format!("{}{} of code, {} with gzip, in {}\n{next}\n", table.render(output), plain, packed, args.out.display())
             },
         )
-    }
-
-    /// Writes the files beside the folder and moves it into place, so that nobody deploys a part.
-    fn write(out: &Path, files: &[BundleFile]) -> Outcome {
-        let taken = fs::read_dir(out).map(|mut entries| entries.next().is_some());
-        match taken {
-            Ok(true) => {
-                return Err(Failure::input(format!("{} is not empty", out.display())).hint("choose another folder with --out"));
-            }
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Failure::io("cannot write", out, &error)),
-            _ => {}
-        }
-        let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        let failed = |error: std::io::Error| Failure::io("cannot write", out, &error);
-        fs::create_dir_all(parent).map_err(failed)?;
-        let mut folder = tempfile::Builder::new();
-        #[cfg(unix)]
-        folder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755));
-        let folder = folder.prefix(".mezze-").tempdir_in(parent).map_err(failed)?;
-        for file in files {
-            let path = folder.path().join(file.path);
-            fs::create_dir_all(path.parent().unwrap_or(out)).map_err(failed)?;
-            fs::write(&path, &file.bytes).map_err(failed)?;
-        }
-        // An empty folder gives way.
-        fs::rename(folder.path(), out).map_err(failed)?;
-        // What was moved is not to be cleaned up.
-        let _ = folder.keep();
-        Ok(())
     }
 
     fn next(target: Target, has_kv: bool) -> &'static str {

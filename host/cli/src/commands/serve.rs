@@ -79,7 +79,7 @@ pub(crate) fn run(args: &ServeArgs, global: &Global, output: Output) -> Outcome 
 }
 
 /// Ends with Ctrl-C, or where there is one with SIGTERM.
-async fn stop_signal() {
+pub(super) async fn stop_signal() {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
