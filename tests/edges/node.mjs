@@ -14,8 +14,8 @@ const fetch = async (url) => {
 const store = await FeatureStore.open("memory:/", { fetch });
 const answer = async (body) => {
   try {
-    const bytes = await store.answer(new TextEncoder().encode(body));
-    return { status: 200, said: new TextDecoder().decode(bytes), epoch: Number(store.snapshot.epoch) };
+    const { body: bytes, snapshot, stepsBack } = await store.answer(new TextEncoder().encode(body));
+    return { status: 200, said: new TextDecoder().decode(bytes), epoch: Number(snapshot.epoch), stepsBack };
   } catch (error) {
     return { status: error.status ?? 0, said: error.message };
   }
