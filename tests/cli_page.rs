@@ -33,7 +33,9 @@ fn the_page_on_the_command_line_is_what_help_says() {
     for name in names {
         page += &section(&[name]);
         if name == "edge" {
-            page += &section(&[name, "build"]);
+            for inner in ["build", "dev", "export"] {
+                page += &section(&[name, inner]);
+            }
         }
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/CLI.md");

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use common::{Repo, mezze};
 
@@ -32,6 +32,14 @@ fn run(arguments: &[&str], folder: &Path) -> String {
     let output = mezze().current_dir(folder).args(arguments).output().expect("it can be run");
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("output is text")
+}
+
+/// All pages, with their text.
+fn pages() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let found = common::files(&root.join("docs")).into_iter().map(|(path, _)| path);
+    let pages = found.filter(|path| path.extension().is_some_and(|ending| ending == "md")).chain([root.join("README.md")]);
+    pages.map(|path| (path.clone(), std::fs::read_to_string(path).expect("it is text"))).collect()
 }
 
 const README: &str = include_str!("../README.md");
@@ -81,12 +89,8 @@ fn the_page_on_embedding_shows_the_example() {
 
 #[test]
 fn every_link_between_pages_leads_somewhere() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let mut pages = vec![root.join("README.md")];
-    pages.extend(std::fs::read_dir(root.join("docs")).expect("it is there").map(|entry| entry.expect("a page").path()));
     let mut links = 0;
-    for page in pages {
-        let text = std::fs::read_to_string(&page).expect("it is text");
+    for (page, text) in pages() {
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             if !link.contains("://") {
                 let target = page.parent().expect("it is in a folder").join(link.split('#').next().expect("it has a path"));
@@ -102,12 +106,38 @@ fn every_link_between_pages_leads_somewhere() {
 fn the_pages_name_only_commands_that_are_there() {
     let repo = Repo::every_type();
     let help = repo.run(&["--help"]);
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    for page in std::fs::read_dir(root.join("docs")).expect("it is there") {
-        let text = std::fs::read_to_string(page.expect("a page").path()).expect("it is text");
+    for (_, text) in pages() {
         for rest in text.split("`mezze ").skip(1) {
             let command: String = rest.chars().take_while(|letter| letter.is_ascii_lowercase() || *letter == '-').collect();
             assert!(command.is_empty() || command == "help" || help.contains(&format!("  {command} ")), "`mezze {command}`");
         }
     }
+}
+
+#[cfg(feature = "edge")]
+#[test]
+fn the_guides_of_the_edges_show_what_the_commands_say() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    run(&["init", "credit"], folder.path());
+    let repo = folder.path().join("credit");
+    run(&["apply"], &repo);
+    run(&["materialize", "2024-01-01", "2026-08-30"], &repo);
+    let mut commands = 0;
+    for (page, text) in pages().into_iter().filter(|(page, _)| page.components().any(|part| part.as_os_str() == "edges")) {
+        for block in text.split("```text\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+            for session in block.split("$ ").skip(1) {
+                let (command, shown) = session.split_once('\n').unwrap_or((session, ""));
+                let arguments: Vec<&str> = command.split_whitespace().collect();
+                if !matches!(arguments[..], ["mezze", "edge", "build" | "export", ..]) {
+                    continue;
+                }
+                let out = arguments.iter().position(|argument| *argument == "--out").expect("it writes a folder") + 1;
+                let said = run(&arguments[1..], &repo);
+                assert_eq!(masked(shown), masked(&said), "{}: {command}", page.display());
+                std::fs::remove_dir_all(repo.join(arguments[out])).expect("it was written");
+                commands += 1;
+            }
+        }
+    }
+    assert!(commands >= 3, "{commands} commands");
 }

@@ -23,6 +23,10 @@ pub(crate) fn corpus() -> Vec<String> {
             }
         }
     }
+    for feature in ["id", "made", "price", "doc", "at", "marks", "weights", "place", "grid", "big"] {
+        requests.push(format!(r#"{{"features": ["kinds:{feature}"], "entities": {{"user_id": [1, 2, 3, 999]}}}}"#));
+    }
+    requests.push(r#"{"features": ["blobs:raw", "kinds:big"], "entities": {"user_id": [1, 2, 3, 999]}}"#.to_owned());
     for (user, item) in [("[1, 2]", r#"["a", "b"]"#), ("[3]", r#"["ü"]"#), ("[4]", "[null]"), ("[5]", r#"["nobody"]"#)] {
         requests.push(format!(r#"{{"features": ["pairs:clicks"], "entities": {{"user_id": {user}, "item": {item}}}}}"#));
         requests.push(format!(

@@ -60,6 +60,8 @@ impl Repo {
             "data/pairs.csv",
             "user_id,item,ts,clicks\n1,a,2026-01-01T00:00:00Z,5\n2,b,2026-01-02T00:00:00Z,\n3,ü,2026-01-03T00:00:00Z,7\n",
         );
+        repo.write("data/kinds.json", KINDS);
+        write_blobs(&repo.path("data/blobs.parquet"));
         repo.write("data/today.csv", "ts,rate\n2026-01-01T00:00:00Z,1.5\n2026-01-02T00:00:00Z,2.5\n");
         repo
     }
@@ -232,6 +234,26 @@ pub(crate) fn replica_keys(folder: &Path) -> Vec<(String, Vec<u8>)> {
     keys
 }
 
+/// A row of every type that text can hold; nulls; values at the ends.
+const KINDS: &str = r#"{"user_id": 1, "ts": "2026-01-01T00:00:00Z", "id": "01234567-89AB-cdef-0001-020304050607", "made": "01234567-89ab-11ef-8001-020304050607", "price": "1.10", "doc": "{\"a\": [1]}", "at": "2026-01-01T12:00:00+02:00", "marks": ["b", "a"], "weights": {"b": 0.5, "a": null}, "place": {"lat": 47.5, "zones": ["east", null]}, "grid": [[1, 2], [], null], "big": 9223372036854775807}
+{"user_id": 2, "ts": "2026-01-02T00:00:00Z"}
+{"user_id": 3, "ts": "2026-01-03T00:00:00Z", "id": "ffffffff-ffff-ffff-ffff-ffffffffffff", "price": "-0.000", "doc": "null", "at": "1969-12-31T23:59:59.999999999-12:00", "marks": [], "weights": {}, "place": {"lat": null, "zones": []}, "grid": [], "big": -9223372036854775808}
+"#;
+
+/// Bytes, which text files cannot hold.
+fn write_blobs(path: &Path) {
+    use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, TimestampNanosecondArray};
+    use std::sync::Arc;
+    let at = TimestampNanosecondArray::from(vec![1_767_225_600_000_000_000; 3]).with_timezone("UTC");
+    let raw = BinaryArray::from(vec![Some(&[0, 0xff, 0x80][..]), None, Some(&[])]);
+    let columns: [(&str, ArrayRef); 3] =
+        [("user_id", Arc::new(Int64Array::from(vec![1, 2, 3]))), ("ts", Arc::new(at)), ("raw", Arc::new(raw))];
+    let rows = RecordBatch::try_from_iter(columns).expect("they are of one length");
+    let file = fs::File::create(path).expect("the file can be made");
+    let mut writer = parquet::arrow::ArrowWriter::try_new(file, rows.schema(), None).expect("it can be written");
+    writer.write(&rows).and_then(|()| writer.close()).expect("it can be written");
+}
+
 const DEFINITIONS: &str = "\
 entities:
   - { name: user, join_keys: [user_id], value_type: int64 }
@@ -240,6 +262,8 @@ sources:
   - { name: users, path: data/users, timestamp_field: ts, format: json }
   - { name: pair_rows, path: data/pairs.csv, timestamp_field: ts }
   - { name: today_rows, path: data/today.csv, timestamp_field: ts }
+  - { name: kinds_rows, path: data/kinds.json, timestamp_field: ts }
+  - { name: blobs_rows, path: data/blobs.parquet, timestamp_field: ts }
 request_sources:
   - { name: order, schema: [{ name: amount, dtype: float64 }] }
 feature_views:
@@ -255,6 +279,22 @@ feature_views:
       - { name: active, dtype: bool }
       - { name: seen, dtype: unix_timestamp }
       - { name: tags, dtype: list<string> }
+  - name: kinds
+    entities: [user]
+    group: kinds
+    source: kinds_rows
+    schema:
+      - { name: id, dtype: uuid }
+      - { name: made, dtype: time_uuid }
+      - { name: price, dtype: decimal }
+      - { name: doc, dtype: json }
+      - { name: at, dtype: zoned_timestamp }
+      - { name: marks, dtype: set<string> }
+      - { name: weights, dtype: map<float64> }
+      - { name: place, dtype: \"struct<lat: float64, zones: list<string>>\" }
+      - { name: grid, dtype: list<list<int64>> }
+      - { name: big, dtype: int64 }
+  - { name: blobs, entities: [user], group: kinds, source: blobs_rows, schema: [{ name: raw, dtype: bytes }] }
   - { name: pairs, entities: [user, item], source: pair_rows, ttl: 3650d, schema: [{ name: clicks, dtype: int64 }] }
   - { name: today, entities: [], source: today_rows, schema: [{ name: rate, dtype: float64 }] }
 feature_services:

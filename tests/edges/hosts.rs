@@ -115,7 +115,7 @@ pub(crate) fn viceroy(keys: &[(String, Vec<u8>)], variables: &[(&str, &str)]) ->
     // It takes the port that it is told; this one was free a moment ago.
     let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("loopback has a free port");
     let mut child = Command::new(tool("Viceroy", "bin/viceroy"))
-        .args(["serve", "--addr", &address.to_string(), "-C", "fastly.toml", "bin/main.wasm"])
+        .args(["serve", "--addr", &address.to_string(), "-C", "fastly.toml", "mezze.wasm"])
         .current_dir(&bundle)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

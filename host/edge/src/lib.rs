@@ -91,7 +91,7 @@ impl Target {
                 text("wrangler.toml", manifest::wrangler_toml(settings)),
             ],
             Self::Fastly => {
-                vec![code("bin/main.wasm", generated!("fastly.wasm")), text("fastly.toml", manifest::fastly_toml(settings))]
+                vec![code("mezze.wasm", generated!("fastly.wasm")), text("fastly.toml", manifest::fastly_toml(settings))]
             }
             Self::Spin => vec![code("mezze.wasm", generated!("spin.wasm")), text("spin.toml", manifest::spin_toml(settings))],
         }

@@ -217,7 +217,7 @@ export async function startViceroy(folder, { values, variables = {}, name = "con
   }
   writeFileSync(join(folder, `${name}.toml`), config);
   const port = await freePort();
-  const child = spawn(tool("bin/viceroy"), ["serve", "--addr", `127.0.0.1:${port}`, "-C", `${name}.toml`, "bin/main.wasm"], { cwd: folder, stdio: "ignore" });
+  const child = spawn(tool("bin/viceroy"), ["serve", "--addr", `127.0.0.1:${port}`, "-C", `${name}.toml`, "mezze.wasm"], { cwd: folder, stdio: "ignore" });
   // It does not say when it listens.
   for (;;) {
     if (child.exitCode !== null) throw new Error("Viceroy did not start");

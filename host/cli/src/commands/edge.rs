@@ -131,13 +131,13 @@ mod bundles {
 
     fn next(target: Target, has_kv: bool) -> &'static str {
         match target {
-            Target::Browser => "next: serve the folder, with a snapshot's keys beside it; docs/EDGES.md",
-            Target::Cloudflare if has_kv => "next: `wrangler deploy` in that folder; docs/EDGES.md",
+            Target::Browser => "next: serve the folder, with a snapshot's keys beside it; docs/edges/BROWSER.md",
+            Target::Cloudflare if has_kv => "next: `wrangler deploy` in that folder; docs/edges/CLOUDFLARE.md",
             Target::Cloudflare => {
                 "next: `wrangler kv namespace create MEZZE`, write its id into wrangler.toml, and `wrangler deploy`"
             }
-            Target::Fastly => "next: `fastly compute publish` in that folder; docs/EDGES.md",
-            Target::Spin => "next: `spin up` in that folder; docs/EDGES.md",
+            Target::Fastly => "next: `fastly compute publish` in that folder; docs/edges/FASTLY.md",
+            Target::Spin => "next: `spin up` in that folder; docs/edges/SPIN.md",
         }
     }
 }

@@ -119,10 +119,10 @@ impl Local {
         let Some(program) = &self.program else { return Ok(()) };
         let listen = self.listen.to_string();
         let mut command = Command::new(program);
-        command.current_dir(self.folder.path()).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+        command.current_dir(self.folder.path()).stdin(Stdio::null()).stdout(Stdio::from(std::io::stderr())).kill_on_drop(true);
         match self.target {
             Target::Cloudflare => command.args(["serve", "config.capnp"]),
-            Target::Fastly => command.args(["serve", "--addr", &listen, "-C", "fastly.toml", "bin/main.wasm"]),
+            Target::Fastly => command.args(["serve", "--addr", &listen, "-C", "fastly.toml", "mezze.wasm"]),
             _ => {
                 command.args(["up", "--from", "spin.toml", "--listen", &listen, "--runtime-config-file", "runtime-config.toml"]);
                 command.envs(self.variables.iter().map(|(name, value)| (format!("SPIN_VARIABLE_{name}"), value)))
