@@ -20,6 +20,7 @@ pub(crate) fn run(args: &EdgeArgs, global: &Global, output: Output) -> Outcome {
 }
 
 /// Writes files by their paths beside the folder, and moves it into place, so that nobody deploys a part.
+#[cfg(feature = "edge")]
 fn write_folder<'f>(out: &Path, files: impl IntoIterator<Item = (&'f str, &'f [u8])>) -> Outcome {
     let failed = |error: std::io::Error| Failure::io("cannot write", out, &error);
     let folder = begin_folder(out)?;
