@@ -175,10 +175,10 @@ fn mistakes_of_usage_and_input_say_what_to_do() {
         &repo,
         &["materialize", "2020-01-01", "2030-01-01", "--views", "nope"],
         expect![[r#"
-        exit 2
-        error: no online feature view is called `nope`
-          hint: there are pairs, profile, today
-    "#]],
+            exit 2
+            error: no online feature view is called `nope`
+              hint: there are blobs, kinds, pairs, profile, today
+        "#]],
     );
     check(
         &repo,
@@ -244,10 +244,10 @@ fn mistakes_of_usage_and_input_say_what_to_do() {
         &repo,
         &["feature-views", "describe", "nope"],
         expect![[r#"
-        exit 2
-        error: no feature view is called `nope`
-          hint: there are pairs, profile, today
-    "#]],
+            exit 2
+            error: no feature view is called `nope`
+              hint: there are blobs, kinds, pairs, profile, today
+        "#]],
     );
     check(
         &repo,
@@ -315,9 +315,9 @@ fn mistakes_of_usage_and_input_say_what_to_do() {
         "labels.csv",
         "nope:age",
         expect![[r#"
-        exit 2
-        error: there is no feature view nope; there are pairs, profile, today
-    "#]],
+            exit 2
+            error: there is no feature view nope; there are blobs, kinds, pairs, profile, today
+        "#]],
     );
     check_join(
         "labels.csv",
