@@ -99,7 +99,14 @@ fn pages(id: SegmentId) -> BTreeMap<PageKey, Vec<u8>> {
 
 fn snapshot(pages: &BTreeMap<PageKey, Vec<u8>>, id: SegmentId) -> Snapshot {
     let page_bytes = pages.values().map(|page| page.len() as u64).sum();
-    let segment = Segment { id, bucket_count: BUCKETS, row_count: ENTITIES as u64, page_bytes, time_shifts: vec![Span::ZERO] };
+    let segment = Segment {
+        id,
+        bucket_count: BUCKETS,
+        row_count: ENTITIES as u64,
+        page_bytes,
+        root: [0; 32],
+        time_shifts: vec![Span::ZERO],
+    };
     let manifest = Manifest {
         project: "bench".into(),
         definition_digest: [0; 32],

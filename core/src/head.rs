@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::bytes::{FormatError, Read, Reader, Writer};
+use crate::trust::split;
 use crate::{SnapshotId, Timestamp};
 
 /// What a replica serves now. docs/FORMAT.md has its bytes.
@@ -52,7 +53,7 @@ impl Head {
         out.finish()
     }
 
-    /// Reads what [`Head::encode`] wrote.
+    /// Reads what [`Head::encode`] wrote. A signature may be behind it, which is not looked at: see [`SignedHead`](crate::SignedHead).
     ///
     /// # Errors
     /// [`FormatError`] where the bytes are damaged or of a later version.
@@ -60,7 +61,8 @@ impl Head {
         Self::read(bytes).map_err(|error| *error)
     }
 
-    fn read(bytes: &[u8]) -> Read<Self> {
+    fn read(value: &[u8]) -> Read<Self> {
+        let (bytes, _) = split(value);
         let mut from = Reader::open("head", bytes, HEAD_MAGIC, HEAD_VERSION)?;
         let epoch = from.u64("epoch")?;
         let issued_at = from.timestamp("issue time")?;

@@ -34,6 +34,7 @@ mod serve;
 mod snapshot;
 mod sort;
 mod time;
+mod trust;
 mod types;
 mod value;
 #[cfg_attr(
@@ -72,6 +73,12 @@ pub use schema::{Audience, FeatureSchema, KeyColumn, TableSchema, ViewSchema};
 pub use serve::Refusal;
 pub use snapshot::{OpenError, Snapshot};
 pub use time::{NANOS_PER_SECOND, RFC3339_BYTES_MAX, Span, Timestamp};
+#[cfg(feature = "trust")]
+pub use trust::manifest_digest;
+pub use trust::{
+    DIGEST_BYTES, Digest, HeadSignature, KeyId, PATH_BYTES_MAX, PUBLIC_KEY_PREFIX, ParseKeyError, PublicKey, SECRET_KEY_PREFIX,
+    SIGNATURE_MAGIC, SIGNATURE_VERSION, SignedHead, Tree, Trust, TrustError, path_bytes, signed_message,
+};
 pub use types::{KeyType, ParseTypeError, Physical, StructField, TYPE_DEPTH_MAX, ValueType};
 pub use value::{PayloadError, UUID_BYTES, Value, canonical_f32, canonical_f64, decode_payload, encode_payload, parse_uuid};
 pub use wire::{MediaType, REQUEST_VALUES_MAX, WireError, write_error_json};

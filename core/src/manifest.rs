@@ -7,7 +7,8 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::bytes::{FormatError, Read, Reader, Writer};
 use crate::names::Names;
 use crate::{
-    Audience, FeatureSchema, KeyColumn, KeyType, SegmentId, SnapshotId, Span, TableSchema, Timestamp, ValueType, ViewSchema,
+    Audience, Digest, FeatureSchema, KeyColumn, KeyType, SegmentId, SnapshotId, Span, TableSchema, Timestamp, ValueType,
+    ViewSchema,
 };
 
 /// Everything that a reader needs to know to answer requests from a snapshot, but the pages. docs/FORMAT.md has its bytes.
@@ -55,6 +56,8 @@ pub struct Segment {
     pub row_count: u64,
     /// Bytes of all its pages.
     pub page_bytes: u64,
+    /// The root of the tree over its pages ([`Tree`](crate::Tree)).
+    pub root: Digest,
     /// What to add to the event times of each view in its pages. A job that emits equal values anew, all later by one
     /// span, changes this number and no page.
     pub time_shifts: Vec<Span>,
@@ -253,6 +256,7 @@ fn write_table(out: &mut Writer, table: &Table) {
                 out.u32(segment.bucket_count);
                 out.u64(segment.row_count);
                 out.u64(segment.page_bytes);
+                out.raw(&segment.root);
                 for view in 0..table.schema.views.len() {
                     out.i64(segment.time_shifts.get(view).copied().unwrap_or(Span::ZERO).nanos());
                 }
@@ -298,6 +302,7 @@ fn read_table(from: &mut Reader<'_>) -> Read<Table> {
                     bucket_count: from.u32("bucket count")?,
                     row_count: from.u64("row count")?,
                     page_bytes: from.u64("page bytes")?,
+                    root: from.array("root")?,
                     time_shifts: from.items(views.len(), |from| from.span("time shift"))?,
                 };
                 if segment.bucket_count == 0 {

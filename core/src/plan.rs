@@ -7,8 +7,8 @@ use crate::coerce::{coerce, describe};
 use crate::snapshot::{Lookup, LookupColumn, ReadPlan, Snapshot, feature_schema};
 use crate::sort::sort_by;
 use crate::{
-    Cell, Column, Expired, KEY_COLUMNS_MAX, KeyHash, KeyPart, KeyType, PageError, PageKey, PageRef, Request, Response, RowState,
-    Segment, SegmentId, Span, Status, Table, Timestamp, Value, ValueType, WireError,
+    Cell, Column, Expired, KEY_COLUMNS_MAX, KeyHash, KeyPart, PageError, PageKey, PageRef, Request, Response, RowState, Segment,
+    SegmentId, Span, Status, Table, Timestamp, Value, ValueType, WireError,
 };
 
 /// What one request may cost. Each host declares its own.
@@ -551,7 +551,7 @@ impl Plan {
                     })
             });
             let value_type = match key {
-                Some(wanted) => Some(value_type_of(wanted.key_type)),
+                Some(wanted) => Some(wanted.key_type.value_type()),
                 None => read.request_fields.iter().find(|(name, _)| *name == column.name).map(|(_, found)| found.clone()),
             };
             // A column that nothing needs is left out, as Feast does.
@@ -583,11 +583,11 @@ impl Plan {
                     missing(&wanted.name, needed_by.map_or("", |group| &group.display_name))
                 })?;
                 // One column may serve two views only as one type.
-                if self.echo.get(index).is_some_and(|echo| echo.value_type != value_type_of(wanted.key_type)) {
+                if self.echo.get(index).is_some_and(|echo| echo.value_type != wanted.key_type.value_type()) {
                     return Err(PlanError::BadEntityValue {
                         column: wanted.name.clone(),
                         row: 0,
-                        expected: value_type_of(wanted.key_type),
+                        expected: wanted.key_type.value_type(),
                         found: "a column that another view needs as another type".into(),
                     }
                     .into());
@@ -711,17 +711,6 @@ fn row_count_of(request: &Request) -> Result<usize, Box<PlanError>> {
         }
         None if count == 0 => Err(PlanError::NoRows.into()),
         None => Ok(count),
-    }
-}
-
-fn value_type_of(key_type: KeyType) -> ValueType {
-    match key_type {
-        KeyType::Bool => ValueType::Bool,
-        KeyType::Bytes => ValueType::Bytes,
-        KeyType::Int => ValueType::Int64,
-        KeyType::String => ValueType::String,
-        KeyType::UnixTimestamp => ValueType::UnixTimestamp,
-        KeyType::Uuid => ValueType::Uuid,
     }
 }
 

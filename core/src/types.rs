@@ -144,6 +144,18 @@ impl KeyType {
         }
     }
 
+    /// The value type of a key's values.
+    pub const fn value_type(self) -> ValueType {
+        match self {
+            Self::Bool => ValueType::Bool,
+            Self::Bytes => ValueType::Bytes,
+            Self::Int => ValueType::Int64,
+            Self::String => ValueType::String,
+            Self::UnixTimestamp => ValueType::UnixTimestamp,
+            Self::Uuid => ValueType::Uuid,
+        }
+    }
+
     /// Its name in definitions and errors.
     pub const fn name(self) -> &'static str {
         match self {

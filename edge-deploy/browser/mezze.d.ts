@@ -34,6 +34,18 @@ export interface Options {
   fetch?: typeof fetch;
   /** The time in milliseconds since 1970 that freshness is judged by. */
   now?: () => number;
+  /** Whose snapshots to open; anyone's where there is none. */
+  trust?: Trust;
+}
+
+/** Whose snapshots to open. Takes a bundle of `mezze edge build browser --trust`. */
+export interface Trust {
+  /** Public keys, of which one has to have signed the snapshot. */
+  keys: string[];
+  /** The longest since it was signed, in seconds; any time where there is none. */
+  headAgeMaxSeconds?: number;
+  /** The lowest epoch to answer from. */
+  epochMin?: bigint;
 }
 
 export interface SnapshotInfo {

@@ -1,5 +1,10 @@
 // Features from a Mezze snapshot on static hosting, answered here: no server. Works in browsers and in Node.
-import { stores } from "./serving.js";
+import * as serving from "./serving.js";
+
+// begin: trust
+// `serving.trust` is there in a bundle that checks signatures; the other has no lines between these two.
+// end: trust
+const { stores } = serving;
 
 const decoder = new TextDecoder();
 const encoder = new TextEncoder();
@@ -52,6 +57,7 @@ export class FeatureStore {
       now: () => Date.now(),
       ...options,
     };
+    if (options?.trust && !serving.trust) throw new Error("to trust keys, build with `mezze edge build browser --trust`");
   }
 
   /** Opens the snapshot whose keys lie under `base`. */
@@ -102,10 +108,15 @@ export class FeatureStore {
   }
 
   async #open(head) {
-    const store = this.#newest?.store ?? ++storeCount;
+    const store = this.#newest?.store ?? this.#make();
     // Opening cannot be taken back: a head that a cache kept too long must not be opened, so its epoch is looked at first.
     if (this.#newest && head.length > EPOCH_AT + 8) {
-      if (new DataView(head.buffer).getBigUint64(EPOCH_AT, true) <= this.#newest.info.epoch) return;
+      let epoch = this.#newest.info.epoch;
+      // begin: trust
+      // The same may have been signed anew.
+      if (this.#options.trust) epoch -= 1n;
+      // end: trust
+      if (new DataView(head.buffer).getBigUint64(EPOCH_AT, true) <= epoch) return;
     }
     let opened;
     try {
@@ -122,7 +133,27 @@ export class FeatureStore {
     this.#before.clear();
   }
 
+  /** A store of its own, which opens only what is to be trusted. */
+  #make() {
+    // begin: trust
+    const store = storeCount + 1;
+    const { pageCacheBytes, trust } = this.#options;
+    if (trust) {
+      const { keys, headAgeMaxSeconds = 0, epochMin = 0 } = trust;
+      try {
+        serving.trust.setTrust(store, pageCacheBytes, keys.join(), headAgeMaxSeconds, BigInt(epochMin));
+      } catch (error) {
+        throw new Error("trust.keys: " + reason(error));
+      }
+    }
+    // end: trust
+    return ++storeCount;
+  }
+
   #openIn(store, head, manifest) {
+    // begin: trust
+    if (this.#options.trust) serving.trust.setNow(store, BigInt(this.#options.now()) * 1000000n);
+    // end: trust
     return stores.open(store, this.#options.pageCacheBytes, head, manifest);
   }
 
@@ -137,7 +168,7 @@ export class FeatureStore {
     let fault;
     for (const cache of ["force-cache", "reload"]) {
       const manifest = await this.#read(key, cache);
-      const store = ++storeCount;
+      const store = this.#make();
       try {
         if (!manifest) throw new Error(`manifest ${key} is missing`);
         const opened = this.#openIn(store, head, manifest);
@@ -191,6 +222,11 @@ export class FeatureStore {
       const answered = await this.#lookup(opened.store, body, now);
       return answered instanceof Uint8Array ? { body: answered, snapshot: opened.info, stepsBack } : answered;
     };
+    // begin: trust
+    // Its head may have been signed too long ago, and anew since.
+    const isStale = this.#options.trust && (await from(this.#newest, 0).then(() => false, ({ status }) => status === 503));
+    if (isStale) await this.#force();
+    // end: trust
     let answered = await from(this.#newest, 0);
     // A page is not there: the snapshot may have been replaced.
     if (!answered.body && (await this.#force())) answered = await from(this.#newest, 0);

@@ -4,7 +4,7 @@ use alloc::{borrow::ToOwned, string::String, vec::Vec};
 use core::fmt;
 
 use super::text::same;
-use crate::Limits;
+use crate::{Limits, ParseKeyError, PublicKey, Span, Trust};
 
 /// How requests are answered. Every host takes it from variables of the same names ([`HttpConfig::with_variable`]).
 #[derive(Clone)]
@@ -28,6 +28,8 @@ pub struct HttpConfig {
     pub limits: Limits,
     /// Of how many responses about one is logged; none where 0.
     pub log_one_in: u32,
+    /// Which heads are served from; all that are whole where there are no keys.
+    pub trust: Trust,
 }
 
 /// A variable has a value that it cannot have.
@@ -61,7 +63,7 @@ impl fmt::Debug for HttpConfig {
 
 impl HttpConfig {
     /// The variables there are, with what they do.
-    pub const VARIABLES: [(&'static str, &'static str); 10] = [
+    pub const VARIABLES: [(&'static str, &'static str); 13] = [
         ("MEZZE_TOKEN", "the bearer token that requests must bring; open without it"),
         ("MEZZE_CORS_ORIGINS", "origins whose pages may read responses, separated by commas, or *"),
         ("MEZZE_CACHE_SECONDS", "the longest that a cache may keep a GET response"),
@@ -72,6 +74,9 @@ impl HttpConfig {
         ("MEZZE_ENTITIES_MAX", "entity rows of a request"),
         ("MEZZE_PAGES_MAX", "pages that a request may need"),
         ("MEZZE_LOG_ONE_IN", "of how many responses one is logged; 0 logs none"),
+        ("MEZZE_TRUST_KEYS", "public keys, separated by commas: only snapshots that one of them signed are served"),
+        ("MEZZE_HEAD_AGE_MAX_SECONDS", "the longest since the head was signed; any time without it"),
+        ("MEZZE_EPOCH_MIN", "the lowest epoch that is served"),
     ];
 
     /// An open host with this bound on a request's reads, and bounds that fit 128 MB of memory: bodies of 1 MiB, 1,000 entities,
@@ -94,6 +99,7 @@ impl HttpConfig {
             read_millis: 2_000,
             limits,
             log_one_in: 0,
+            trust: Trust::none(),
         }
     }
 
@@ -134,6 +140,20 @@ impl HttpConfig {
             "MEZZE_BODY_BYTES_MAX" => self.limits.request_bytes_max = number(64 << 20)? as usize,
             "MEZZE_ENTITIES_MAX" => self.limits.entities_max = number(1_000_000)? as usize,
             "MEZZE_PAGES_MAX" => self.limits.pages_max = number(1_000_000)? as usize,
+            "MEZZE_TRUST_KEYS" => {
+                let texts = value.split(',').map(str::trim).filter(|text| !text.is_empty());
+                let keys: Vec<PublicKey> =
+                    texts.map(str::parse).collect::<Result<_, ParseKeyError>>().map_err(|error| wrong(error.expected()))?;
+                // A host that was to trust someone must not come to trust everyone.
+                if keys.is_empty() {
+                    return Err(wrong(ParseKeyError::Form.expected()));
+                }
+                self.trust.set_keys(keys);
+            }
+            "MEZZE_HEAD_AGE_MAX_SECONDS" => {
+                self.trust.head_age_max = Some(Span::from_seconds(number(u32::MAX)?.max(1).into()));
+            }
+            "MEZZE_EPOCH_MIN" => self.trust.epoch_min = value.trim().parse().map_err(|_| wrong("a whole number"))?,
             "MEZZE_LOG_ONE_IN" => self.log_one_in = number(u32::MAX)?,
             _ => {}
         }
@@ -145,10 +165,19 @@ impl HttpConfig {
     /// # Errors
     /// [`ConfigError`] for the first that cannot have its value.
     pub fn with_variables(self, mut value_of: impl FnMut(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        Self::VARIABLES.iter().try_fold(self, |config, (variable, _)| match value_of(variable) {
+        let config = Self::VARIABLES.iter().try_fold(self, |config, (variable, _)| match value_of(variable) {
             Some(value) => config.with_variable(variable, &value),
             None => Ok(config),
-        })
+        })?;
+        // Whoever sets a bound wants it kept, and a head that nobody signed can say anything.
+        let trust = &config.trust;
+        let unheeded = match () {
+            () if trust.is_required() => return Ok(config),
+            () if trust.head_age_max.is_some() => "MEZZE_HEAD_AGE_MAX_SECONDS",
+            () if trust.epoch_min > 0 => "MEZZE_EPOCH_MIN",
+            () => return Ok(config),
+        };
+        Err(ConfigError { variable: unheeded.to_owned(), expected: "MEZZE_TRUST_KEYS beside it" })
     }
 
     /// Whether a request with this `Authorization` may have features. The token is compared in a time that does not depend on

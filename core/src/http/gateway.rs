@@ -1,11 +1,12 @@
 //! Requests against a key-value store: which keys to read next, and which snapshot answers in the end.
 
-use alloc::{format, string::String, string::ToString, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, format, string::String, string::ToString, sync::Arc, vec::Vec};
 use core::fmt;
 
 use super::{Ask, HttpConfig, HttpResponse, Served};
 use crate::{
-    HEAD_KEY, Head, NANOS_PER_SECOND, PageCache, PageKey, PageRef, Plan, Refusal, Snapshot, SnapshotId, Span, Timestamp,
+    HEAD_KEY, NANOS_PER_SECOND, PageCache, PageKey, PageRef, Plan, Refusal, SignedHead, Snapshot, SnapshotId, Span, Timestamp,
+    Trust,
 };
 
 /// What a host keeps between requests: the head, its snapshot, and verified pages. Any number of exchanges may be under way.
@@ -25,7 +26,7 @@ pub struct Gateway {
 /// A head and its snapshot.
 #[derive(Clone, Debug)]
 struct Held {
-    head: Arc<Head>,
+    head: Arc<SignedHead>,
     snapshot: Snapshot,
     /// Snapshots before it that had to be opened.
     previous: Vec<Snapshot>,
@@ -54,9 +55,9 @@ enum State {
     /// The head is being read.
     Head,
     /// The manifest of a head is being read.
-    Manifest(Head),
+    Manifest(Box<SignedHead>),
     /// The manifest of an earlier snapshot is being read.
-    Earlier(Arc<Head>, usize),
+    Earlier(Arc<SignedHead>, usize),
     Pages(Reading),
     Done,
 }
@@ -64,7 +65,7 @@ enum State {
 /// The pages of a plan.
 #[derive(Debug)]
 struct Reading {
-    head: Arc<Head>,
+    head: Arc<SignedHead>,
     steps_back: usize,
     plan: Plan,
     pages: Vec<Option<Arc<[u8]>>>,
@@ -194,23 +195,24 @@ impl Gateway {
                 }
                 self.begin(exchange, now)
             }
-            State::Head => match self.take_head(first(), exchange) {
+            State::Head => match self.take_head(first(), exchange, now) {
                 Some(reads) => Ok(Next::Read(reads)),
                 None => self.begin(exchange, now),
             },
             State::Manifest(head) => {
-                self.take_manifest(head, first(), exchange);
+                self.take_manifest(*head, first(), exchange);
                 self.begin(exchange, now)
             }
             State::Earlier(head, steps_back) => {
-                let opened = head.previous.get(steps_back.saturating_sub(1)).and_then(|previous| {
+                let opened = head.head.previous.get(steps_back.saturating_sub(1)).and_then(|previous| {
                     let Fetched::Value(bytes) = first() else { return None };
-                    let opened = Snapshot::open_named(&head, &bytes).ok()?;
+                    self.config.trust.check_manifest(head.signature.as_ref(), steps_back, &bytes).ok()?;
+                    let opened = Snapshot::open_named(&head.head, &bytes).ok()?;
                     (opened.epoch() == previous.epoch).then_some(opened)
                 });
                 let Some(snapshot) = opened else { return self.step_back(exchange, head, steps_back, now) };
                 if let Some(held) = &mut self.held
-                    && held.head.epoch == head.epoch
+                    && Arc::ptr_eq(&held.head, &head)
                 {
                     held.previous.push(snapshot.clone());
                 }
@@ -239,30 +241,38 @@ impl Gateway {
     }
 
     /// Takes over a head, unless it is older than the one here; that is what a cache gave. Returns what to read next for it.
-    fn take_head(&mut self, fetched: Fetched, exchange: &mut Exchange) -> Option<Vec<Read>> {
+    fn take_head(&mut self, fetched: Fetched, exchange: &mut Exchange, now: Timestamp) -> Option<Vec<Read>> {
         let bytes = match fetched {
             Fetched::Value(bytes) => bytes,
             Fetched::Missing => return self.no_head(exchange, "there is no head: nothing has been published here yet".into()),
             Fetched::Failed(detail) => return self.no_head(exchange, format!("the head cannot be read: {detail}")),
         };
-        let mut head = match Head::decode(&bytes) {
+        let mut head = match SignedHead::decode(&bytes) {
             Ok(head) => head,
             Err(error) => return self.no_head(exchange, error.to_string()),
         };
-        if self.held.as_ref().is_some_and(|held| held.head.epoch >= head.epoch) {
+        if !self.is_news(&head) {
             return None;
         }
-        match head.manifest.take() {
+        if let Err(error) = self.config.trust.check_head(&bytes, &head, now) {
+            return self.no_head(exchange, error.to_string());
+        }
+        match head.head.manifest.take() {
             Some(manifest) => {
                 self.take_manifest(head, Fetched::Value(manifest), exchange);
                 None
             }
             None => {
-                let key = ReadKey::Manifest(head.snapshot);
-                exchange.state = State::Manifest(head);
+                let key = ReadKey::Manifest(head.head.snapshot);
+                exchange.state = State::Manifest(Box::new(head));
                 Some([Read { key, fresh: false }].into())
             }
         }
+    }
+
+    /// Whether a head is to take the place of the one here: it has a later epoch, or is the same and was signed later.
+    fn is_news(&self, head: &SignedHead) -> bool {
+        self.held.as_ref().is_none_or(|held| self.config.trust.is_news(&held.head, head))
     }
 
     fn no_head(&self, exchange: &mut Exchange, fault: String) -> Option<Vec<Read>> {
@@ -270,15 +280,21 @@ impl Gateway {
         None
     }
 
-    fn take_manifest(&mut self, head: Head, fetched: Fetched, exchange: &mut Exchange) {
+    fn take_manifest(&mut self, head: SignedHead, fetched: Fetched, exchange: &mut Exchange) {
+        let id = head.head.snapshot;
         let opened = match fetched {
-            Fetched::Value(manifest) => Snapshot::open_with_manifest(&head, &manifest).map_err(|error| error.to_string()),
-            Fetched::Missing => Err(format!("manifest m/{} is missing", head.snapshot)),
-            Fetched::Failed(detail) => Err(format!("manifest m/{} cannot be read: {detail}", head.snapshot)),
+            Fetched::Value(manifest) => {
+                let checked = self.config.trust.check_manifest(head.signature.as_ref(), 0, &manifest);
+                checked
+                    .map_err(|error| format!("manifest m/{id}: {error}"))
+                    .and_then(|()| Snapshot::open_with_manifest(&head.head, &manifest).map_err(|error| error.to_string()))
+            }
+            Fetched::Missing => Err(format!("manifest m/{id} is missing")),
+            Fetched::Failed(detail) => Err(format!("manifest m/{id} cannot be read: {detail}")),
         };
         match opened {
             // Another exchange may have been faster.
-            Ok(snapshot) if self.held.as_ref().is_none_or(|held| held.head.epoch < head.epoch) => {
+            Ok(snapshot) if self.is_news(&head) => {
                 self.held = Some(Held { head: Arc::new(head), snapshot, previous: Vec::new() });
             }
             Ok(_) => {}
@@ -292,14 +308,22 @@ impl Gateway {
             let fault = exchange.fault.as_deref().unwrap_or("there is no head");
             return Err(Refusal::unavailable(format!("no snapshot can be read: {fault}")));
         };
+        // What was accepted may have become too old since.
+        if let Err(error) = self.config.trust.check_age(held.head.signature.as_ref(), now) {
+            if self.may_force(exchange, now) {
+                return Ok(self.read_head(exchange, true, now));
+            }
+            let reread = exchange.fault.as_deref().map(|fault| format!("; read anew: {fault}")).unwrap_or_default();
+            return Err(Refusal::unavailable(format!("no snapshot can be read: {error}{reread}")));
+        }
         if exchange.ask.is_newer_than(&held.snapshot) {
             if self.may_force(exchange, now) {
                 return Ok(self.read_head(exchange, true, now));
             }
-            let served = Served { snapshot: &held.snapshot, steps_back: 0, now };
+            let served = Served { snapshot: &held.snapshot, steps_back: 0, signed: held.head.signature.is_some(), now };
             return Ok(Next::Done(exchange.ask.too_old(&self.config, &served)));
         }
-        if exchange.given_up == Some(held.head.epoch) {
+        if exchange.given_up == Some(held.head.head.epoch) {
             return self.step_back(exchange, held.head, 0, now);
         }
         self.answer_from(exchange, held.head, held.snapshot, 0, now)
@@ -308,7 +332,7 @@ impl Gateway {
     fn answer_from(
         &mut self,
         exchange: &mut Exchange,
-        head: Arc<Head>,
+        head: Arc<SignedHead>,
         snapshot: Snapshot,
         steps_back: usize,
         now: Timestamp,
@@ -317,7 +341,7 @@ impl Gateway {
         let plan = match exchange.ask.plan(&snapshot, &exchange.body, asked_at, &self.config.limits) {
             Ok(Some(plan)) => plan,
             Ok(None) => {
-                let served = Served { snapshot: &snapshot, steps_back, now };
+                let served = Served { snapshot: &snapshot, steps_back, signed: head.signature.is_some(), now };
                 return Ok(Next::Done(exchange.ask.describe(&self.config, &served)));
             }
             // What an older snapshot does not know is no fault of the request's.
@@ -353,7 +377,7 @@ impl Gateway {
         self.pages.begin_turn();
         for number in awaited {
             let Some(key) = reading.plan.pages().get(number).copied() else { continue };
-            match verified(&reading.plan, number, &key, fetched.next().unwrap_or(Fetched::Missing)) {
+            match verified(&self.config.trust, &reading.plan, number, &key, fetched.next().unwrap_or(Fetched::Missing)) {
                 Ok(bytes) => {
                     self.pages.put(key, Arc::clone(&bytes));
                     if let Some(slot) = reading.pages.get_mut(number) {
@@ -382,8 +406,9 @@ impl Gateway {
     /// A snapshot cannot answer: a later one may be here or be had, and else those before it answer.
     fn give_up(&mut self, exchange: &mut Exchange, reading: Reading, now: Timestamp) -> Result<Next, Refusal> {
         if reading.steps_back == 0 {
-            exchange.given_up = Some(reading.head.epoch);
-            if self.held.as_ref().is_some_and(|held| held.head.epoch > reading.head.epoch) {
+            let epoch = reading.head.head.epoch;
+            exchange.given_up = Some(epoch);
+            if self.held.as_ref().is_some_and(|held| held.head.head.epoch > epoch) {
                 return self.begin(exchange, now);
             }
             // A prune may have been faster than the last look at the head.
@@ -398,11 +423,11 @@ impl Gateway {
     fn step_back(
         &mut self,
         exchange: &mut Exchange,
-        head: Arc<Head>,
+        head: Arc<SignedHead>,
         steps_back: usize,
         now: Timestamp,
     ) -> Result<Next, Refusal> {
-        let previous = head.previous.get(steps_back).filter(|_| steps_back < STEPS_BACK_MAX).copied();
+        let previous = head.head.previous.get(steps_back).filter(|_| steps_back < STEPS_BACK_MAX).copied();
         let Some(previous) = previous else {
             let fault = exchange.fault.as_deref().unwrap_or("its pages are missing");
             return Err(Refusal::unavailable(format!("no complete snapshot can be read: {fault}")));
@@ -411,7 +436,7 @@ impl Gateway {
             let fault = exchange.fault.as_deref().unwrap_or("its pages are missing");
             return Err(Refusal::unavailable(format!("no snapshot as new as the request wants can be read: {fault}")));
         }
-        let opened = self.held.as_ref().filter(|held| held.head.epoch == head.epoch);
+        let opened = self.held.as_ref().filter(|held| Arc::ptr_eq(&held.head, &head));
         let opened = opened.and_then(|held| held.previous.iter().find(|opened| opened.epoch() == previous.epoch)).cloned();
         match opened {
             Some(snapshot) => self.answer_from(exchange, head, snapshot, steps_back + 1, now),
@@ -424,7 +449,8 @@ impl Gateway {
 
     fn finish(&mut self, exchange: &mut Exchange, reading: Reading, now: Timestamp) -> Result<Next, Refusal> {
         let refs: Vec<Option<PageRef<'_>>> = reading.pages.iter().map(|page| PageRef::resident(page.as_deref()?).ok()).collect();
-        let served = Served { snapshot: reading.plan.snapshot(), steps_back: reading.steps_back, now };
+        let signed = reading.head.signature.is_some();
+        let served = Served { snapshot: reading.plan.snapshot(), steps_back: reading.steps_back, signed, now };
         match exchange.ask.reply(&self.config, &served, &reading.plan, &refs) {
             Ok(response) => Ok(Next::Done(response)),
             Err(error) => {
@@ -444,14 +470,16 @@ enum Next {
     Done(HttpResponse),
 }
 
-fn verified(plan: &Plan, number: usize, key: &PageKey, fetched: Fetched) -> Result<Arc<[u8]>, String> {
+fn verified(trust: &Trust, plan: &Plan, number: usize, key: &PageKey, fetched: Fetched) -> Result<Arc<[u8]>, String> {
     let bytes = match fetched {
         Fetched::Value(bytes) => bytes,
         Fetched::Missing => return Err(format!("page {key} is missing")),
         Fetched::Failed(detail) => return Err(format!("page {key} cannot be read: {detail}")),
     };
     let (segment, table) = plan.page_home(number).ok_or_else(|| format!("page {key} is of no table"))?;
-    PageRef::verify(&bytes, key, segment.bucket_count, &table.schema).map_err(|error| format!("page {key}: {error}"))?;
+    let page =
+        PageRef::verify(&bytes, key, segment.bucket_count, &table.schema).map_err(|error| format!("page {key}: {error}"))?;
+    trust.check_page(&bytes, &page, key, segment).map_err(|error| format!("page {key}: {error}"))?;
     Ok(bytes.into())
 }
 

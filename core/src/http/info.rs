@@ -10,7 +10,7 @@ pub(super) fn write_info(config: &HttpConfig, served: &Served<'_>, media_type: M
     let snapshot = served.snapshot;
     let manifest = snapshot.manifest();
     let mut encoder = Encoder { media_type, out };
-    encoder.begin_map(11);
+    encoder.begin_map(12);
     encoder.key(0, "snapshot");
     encoder.text(&alloc::format!("{}", snapshot.id()));
     encoder.key(1, "epoch");
@@ -76,6 +76,21 @@ pub(super) fn write_info(config: &HttpConfig, served: &Served<'_>, media_type: M
         encoder.key(index, name);
         encoder.int(i64::try_from(*bound).unwrap_or(i64::MAX));
     }
+    encoder.end_map();
+    // What a publisher has to know before it publishes what nobody here would accept.
+    encoder.key(11, "trust");
+    encoder.begin_map(3);
+    encoder.key(0, "required");
+    encoder.bool(config.trust.is_required());
+    encoder.key(1, "keys");
+    encoder.begin_list(config.trust.keys().len());
+    for (index, key) in config.trust.keys().iter().enumerate() {
+        encoder.separate(index);
+        encoder.text(&alloc::format!("{}", key.id()));
+    }
+    encoder.end_list();
+    encoder.key(2, "signed");
+    encoder.bool(served.signed);
     encoder.end_map();
     encoder.end_map();
 }

@@ -30,6 +30,8 @@ pub struct Served<'a> {
     pub snapshot: &'a Snapshot,
     /// How many snapshots before the newest it is, since pages of those could not be read.
     pub steps_back: usize,
+    /// Whether its head is signed.
+    pub signed: bool,
     /// The instant that its age is counted to.
     pub now: Timestamp,
 }

@@ -140,8 +140,11 @@ pub(crate) const fn width_of(value: u64) -> u32 {
 mod tests {
     use super::*;
     use crate::page::segment;
-    use crate::{HEAD_MAGIC, HEAD_VERSION, INLINE_MANIFEST_BYTES_MAX, KEY_COLUMNS_MAX, MANIFEST_MAGIC, PREVIOUS_MAX};
+    use crate::{
+        HEAD_MAGIC, HEAD_VERSION, INLINE_MANIFEST_BYTES_MAX, KEY_COLUMNS_MAX, MANIFEST_MAGIC, PATH_BYTES_MAX, PREVIOUS_MAX,
+    };
     use crate::{PageKey, SEGMENT_FOOTER_BYTES, SEGMENT_MAGIC, SEGMENT_VERSION, SegmentId, TYPE_DEPTH_MAX};
+    use crate::{SIGNATURE_MAGIC, SIGNATURE_VERSION};
     use alloc::{format, string::String, string::ToString, vec::Vec};
 
     const PAGE: &str = include_str!("../../../docs/FORMAT.md");
@@ -221,6 +224,7 @@ mod tests {
         assert_eq!(limit("join keys of a table"), KEY_COLUMNS_MAX);
         assert_eq!(limit("bytes of a manifest inside a head"), INLINE_MANIFEST_BYTES_MAX);
         assert_eq!(limit("snapshots before the current one that a head names"), PREVIOUS_MAX);
+        assert_eq!(limit("bytes of the path behind a page"), PATH_BYTES_MAX);
         assert_eq!(limit("nesting of a type"), TYPE_DEPTH_MAX);
         assert!(PAGE.contains(&format!("extra is at most {DECIMAL_EXPONENT_MAX}")));
         assert!(PAGE.contains(&format!("0 to {PACKED_BITS_MAX}, or 64")));
@@ -230,11 +234,11 @@ mod tests {
 
     #[test]
     fn the_page_on_the_format_has_the_magic_and_versions_of_the_code() {
-        for magic in [PAGE_MAGIC, SEGMENT_MAGIC, MANIFEST_MAGIC, HEAD_MAGIC] {
+        for magic in [PAGE_MAGIC, SEGMENT_MAGIC, MANIFEST_MAGIC, HEAD_MAGIC, SIGNATURE_MAGIC] {
             let text = core::str::from_utf8(&magic).expect("magic is text");
             assert!(PAGE.contains(&format!("`{text}`")), "{text}");
         }
-        for version in [PAGE_VERSION, SEGMENT_VERSION, crate::MANIFEST_VERSION, HEAD_VERSION] {
+        for version in [PAGE_VERSION, SEGMENT_VERSION, crate::MANIFEST_VERSION, HEAD_VERSION, SIGNATURE_VERSION] {
             let newest = rows("Version history").pop().expect("there is a version");
             assert_eq!(newest[0], version.to_string());
         }

@@ -4,7 +4,9 @@ use alloc::boxed::Box;
 use core::fmt;
 
 use super::format::*;
-use crate::{Cell, KeyHash, KeyPart, PageKey, Physical, SegmentId, TableSchema, Timestamp};
+use crate::{
+    Cell, DIGEST_BYTES, FormatError, KeyHash, KeyPart, PATH_BYTES_MAX, PageKey, Physical, SegmentId, TableSchema, Timestamp,
+};
 
 /// A page's bytes are not what they should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,9 +37,8 @@ impl fmt::Display for PageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Corrupt { what, at } => write!(f, "damaged at byte {at}: {what}"),
-            Self::Version { found } => {
-                write!(f, "page has format version {found}, this build reads {PAGE_VERSION}; update the reader first")
-            }
+            // In the same words as of other structures, which are in every bundle.
+            Self::Version { found } => FormatError::Version { structure: "page", found: *found, readable: PAGE_VERSION }.fmt(f),
             Self::WrongPage { expected, found } => write!(f, "expected page {expected}, found page {found}"),
         }
     }
@@ -79,13 +80,14 @@ struct Descriptor {
 
 impl<'a> PageRef<'a> {
     /// The page with these bytes, after checking all of it: the checksum, that it is the page `expected` of a segment with
-    /// `bucket_count` buckets, and that every column's fields fit the page and the schema.
+    /// `bucket_count` buckets, and that every column's fields fit the page and the schema. A path may be behind the page, which is
+    /// not looked at: see [`Trust`](crate::Trust).
     ///
     /// # Errors
     /// As [`PageError`] says.
     pub fn verify(bytes: &'a [u8], expected: &PageKey, bucket_count: u32, schema: &TableSchema) -> Result<Self, PageError> {
         let page = Self::resident(bytes)?;
-        if read(bytes, CHECKSUM_AT).map(u64::from_le_bytes) != Some(checksum_of(bytes)) {
+        if read(page.bytes, CHECKSUM_AT).map(u64::from_le_bytes) != Some(checksum_of(page.bytes)) {
             return Err(corrupt("checksum", CHECKSUM_AT));
         }
         let found = page.key()?;
@@ -128,9 +130,13 @@ impl<'a> PageRef<'a> {
         }
         let u32_at = |at| read(header, at).map_or(0, u32::from_le_bytes);
         let column_count = read(header, COLUMN_COUNT_AT).map_or(0, u16::from_le_bytes);
-        if u32_at(PAGE_BYTES_AT) as usize != bytes.len() || bytes.len() > PAGE_BYTES_LIMIT {
+        let page_bytes = u32_at(PAGE_BYTES_AT) as usize;
+        // What is behind the page is the path to its tree's root, or nothing.
+        let path_bytes = bytes.len().wrapping_sub(page_bytes);
+        if path_bytes > PATH_BYTES_MAX || !path_bytes.is_multiple_of(DIGEST_BYTES) || page_bytes > PAGE_BYTES_LIMIT {
             return Err(corrupt("page size", PAGE_BYTES_AT));
         }
+        let bytes = bytes.get(..page_bytes).unwrap_or_default();
         let row_count = u32_at(ROW_COUNT_AT);
         let column_count = usize::from(column_count);
         let index_at = HEADER_BYTES + column_count * DESCRIPTOR_BYTES;
@@ -150,6 +156,11 @@ impl<'a> PageRef<'a> {
         let table = read(self.bytes, TABLE_AT).ok_or_else(|| corrupt("table", TABLE_AT))?;
         let bucket = read(self.bytes, BUCKET_AT).ok_or_else(|| corrupt("bucket", BUCKET_AT))?;
         Ok(PageKey::new(SegmentId::from_bytes(segment), u16::from_le_bytes(table), u32::from_le_bytes(bucket)))
+    }
+
+    /// Its bytes, without the path behind them.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
     }
 
     /// Its rows.

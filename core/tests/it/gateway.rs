@@ -7,28 +7,28 @@ use expect_test::{Expect, expect};
 use mezze_core::{
     Audience, ColumnData, ColumnInput, Exchange, FeatureSchema, Fetched, Gateway, HEAD_KEY, Head, HttpConfig, HttpRequest,
     HttpResponse, KeyColumn, KeyHash, KeyPart, KeyType, Manifest, PageInput, PageKey, PageWriter, PreviousSnapshot, Read, Route,
-    Segment, SegmentId, Service, ServiceProjection, SnapshotId, Span, Step, Table, TableSchema, Timestamp, ValueType, ViewInput,
-    ViewSchema, route,
+    Segment, SegmentId, Service, ServiceProjection, SnapshotId, Span, Step, Table, TableSchema, Timestamp, Tree, ValueType,
+    ViewInput, ViewSchema, route,
 };
 
-const USERS: i64 = 40;
-const BUCKETS: u32 = 4;
+pub(crate) const USERS: i64 = 40;
+pub(crate) const BUCKETS: u32 = 4;
 /// Event time of every row, and when requests are made, in seconds.
 const EVENT: i64 = 1_000;
-const NOW: i64 = 1_050;
+pub(crate) const NOW: i64 = 1_050;
 const TTL: i64 = 100;
 
 /// A key-value store, and what was read of it.
 #[derive(Default)]
-struct Kv {
-    keys: BTreeMap<String, Vec<u8>>,
-    failing: Vec<String>,
+pub(crate) struct Kv {
+    pub(crate) keys: BTreeMap<String, Vec<u8>>,
+    pub(crate) failing: Vec<String>,
     reads: RefCell<Vec<Read>>,
 }
 
 impl Kv {
     /// Publishes the snapshot of an epoch: every value tells it.
-    fn publish(&mut self, epoch: u64, inline: bool) {
+    pub(crate) fn publish(&mut self, epoch: u64, inline: bool) {
         let (id, manifest) = self.write_snapshot(epoch);
         self.keys.insert(format!("m/{id}"), manifest.clone());
         let previous = (1..epoch).rev().take(2).map(|epoch| {
@@ -52,7 +52,7 @@ impl Kv {
         snapshot(epoch)
     }
 
-    fn fetch(&self, read: &Read) -> Fetched {
+    pub(crate) fn fetch(&self, read: &Read) -> Fetched {
         self.reads.borrow_mut().push(*read);
         let key = read.key.to_string();
         if self.failing.contains(&key) {
@@ -62,22 +62,22 @@ impl Kv {
     }
 
     /// What was read since the last call.
-    fn take_reads(&self) -> Vec<String> {
+    pub(crate) fn take_reads(&self) -> Vec<String> {
         let fresh = |read: &Read| if read.fresh { " fresh" } else { "" };
         self.reads.take().iter().map(|read| format!("{}{}", read.key, fresh(read))).collect()
     }
 
     /// The key of the page that holds a user, in the snapshot of an epoch.
-    fn page_of(epoch: u64, user: i64) -> String {
+    pub(crate) fn page_of(epoch: u64, user: i64) -> String {
         PageKey::new(segment(epoch), 0, KeyHash::of(&[KeyPart::Int(user)]).bucket(BUCKETS)).to_string()
     }
 }
 
-fn segment(epoch: u64) -> SegmentId {
+pub(crate) fn segment(epoch: u64) -> SegmentId {
     SegmentId::from_bytes([epoch as u8; 16])
 }
 
-fn page(epoch: u64, bucket: u32) -> Vec<u8> {
+pub(crate) fn page(epoch: u64, bucket: u32) -> Vec<u8> {
     let mut users: Vec<(KeyHash, i64)> = (0..USERS).map(|user| (KeyHash::of(&[KeyPart::Int(user)]), user)).collect();
     users.retain(|(hash, _)| hash.bucket(BUCKETS) == bucket);
     users.sort_unstable();
@@ -95,11 +95,23 @@ fn page(epoch: u64, bucket: u32) -> Vec<u8> {
     page
 }
 
-fn snapshot(epoch: u64) -> (SnapshotId, Vec<u8>) {
+/// The tree over the pages of an epoch.
+pub(crate) fn tree(epoch: u64) -> Tree {
+    Tree::new((0..BUCKETS).map(|bucket| Tree::leaf(&page(epoch, bucket))).collect())
+}
+
+pub(crate) fn snapshot(epoch: u64) -> (SnapshotId, Vec<u8>) {
     let features = vec![FeatureSchema::new("a", ValueType::Int64), FeatureSchema::new("b", ValueType::Int64)];
     let view = ViewSchema::new("counts", Span::from_seconds(TTL), Audience::Server, features);
     let schema = TableSchema::new("user", vec![KeyColumn::new("user", "user", KeyType::Int)], vec![view]);
-    let base = Segment { id: segment(epoch), bucket_count: BUCKETS, row_count: 40, page_bytes: 0, time_shifts: vec![Span::ZERO] };
+    let base = Segment {
+        id: segment(epoch),
+        bucket_count: BUCKETS,
+        row_count: 40,
+        page_bytes: 0,
+        root: tree(epoch).root(),
+        time_shifts: vec![Span::ZERO],
+    };
     let projection = ServiceProjection { table: 0, view: 0, alias: None, join_key_map: vec![], features: vec![0, 1] };
     let manifest = Manifest {
         project: "test".into(),
@@ -113,14 +125,21 @@ fn snapshot(epoch: u64) -> (SnapshotId, Vec<u8>) {
     (Manifest::id_of(&bytes), bytes)
 }
 
-fn gateway(variables: &[(&str, &str)]) -> Gateway {
+pub(crate) fn gateway(variables: &[(&str, &str)]) -> Gateway {
     let config = variables
         .iter()
         .fold(HttpConfig::edge(16), |config, (name, value)| config.with_variable(name, value).expect("it can have this value"));
     Gateway::new(config)
 }
 
-fn respond(gateway: &mut Gateway, kv: &Kv, now: i64, line: &str, headers: &[(&str, &str)], body: &[u8]) -> HttpResponse {
+pub(crate) fn respond(
+    gateway: &mut Gateway,
+    kv: &Kv,
+    now: i64,
+    line: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> HttpResponse {
     let (method, target) = line.split_once(' ').expect("a method and a target");
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
     let ask = match route(gateway.config(), &HttpRequest { method, path, query, headers }) {
@@ -140,12 +159,12 @@ fn respond(gateway: &mut Gateway, kv: &Kv, now: i64, line: &str, headers: &[(&st
     }
 }
 
-fn get(gateway: &mut Gateway, kv: &Kv, user: i64) -> HttpResponse {
+pub(crate) fn get(gateway: &mut Gateway, kv: &Kv, user: i64) -> HttpResponse {
     respond(gateway, kv, NOW, &format!("GET /v1/features/%C3%BC%20both?user={user}"), &[], b"")
 }
 
 /// The epoch that a response says, after checking that its values are all of that epoch.
-fn epoch_of(response: &HttpResponse, user: i64) -> u64 {
+pub(crate) fn epoch_of(response: &HttpResponse, user: i64) -> u64 {
     assert_eq!(response.status, 200, "{}", String::from_utf8_lossy(&response.body));
     let epoch: u64 = response.header("x-mezze-epoch").expect("it is there").parse().expect("it is a number");
     let value = user * 1_000 + epoch as i64;
@@ -312,16 +331,16 @@ fn a_client_gets_what_is_as_new_as_it_has_seen_or_a_conflict() {
     check(
         &respond(&mut gateway, &kv, NOW, &line, &invented, b""),
         expect![[r#"
-        409
-        retry-after: 30
-        cache-control: no-store
-        content-type: application/json
-        x-mezze-snapshot: ed46696b7ac6eb041ec7e290ae55105d
-        x-mezze-epoch: 2
-        x-mezze-age: 7
+            409
+            retry-after: 30
+            cache-control: no-store
+            content-type: application/json
+            x-mezze-snapshot: d7c88bc9e151b57d73779927b1f5796a
+            x-mezze-epoch: 2
+            x-mezze-age: 7
 
-        "{\"module\": \"feast.errors\", \"class\": \"FeastError\", \"message\": \"this host is at epoch 2, the request wants 18446744073709551615 or later\"}"
-    "#]],
+            "{\"module\": \"feast.errors\", \"class\": \"FeastError\", \"message\": \"this host is at epoch 2, the request wants 18446744073709551615 or later\"}"
+        "#]],
     );
     assert_eq!(kv.take_reads(), [""; 0]);
     assert_eq!(respond(&mut gateway, &kv, NOW + 1, &line, &invented, b"").status, 409);
@@ -371,29 +390,29 @@ fn a_body_and_a_url_ask_the_same() {
     check(
         &got,
         expect![[r#"
-        200
-        x-mezze-snapshot: c382de11ec5c2811597229499cdd226a
-        x-mezze-epoch: 1
-        x-mezze-age: 7
-        cache-control: public, max-age=50
-        vary: Accept, X-Mezze-Epoch
-        etag: "d34a70827d9f3de0"
-        content-type: application/json
+            200
+            x-mezze-snapshot: 20e3f3a6ab1df0e10e8dcb210120c2c3
+            x-mezze-epoch: 1
+            x-mezze-age: 7
+            cache-control: public, max-age=50
+            vary: Accept, X-Mezze-Epoch
+            etag: "b8fe565d8b84e636"
+            content-type: application/json
 
-        {"results":[{"values":[3,99],"statuses":["PRESENT","PRESENT"],"event_timestamps":["1970-01-01T00:00:00Z","1970-01-01T00:00:00Z"]},{"values":[3001,null],"statuses":["PRESENT","NOT_FOUND"],"event_timestamps":["1970-01-01T00:16:40Z","1970-01-01T00:00:00Z"]},{"values":[3001,null],"statuses":["PRESENT","NOT_FOUND"],"event_timestamps":["1970-01-01T00:16:40Z","1970-01-01T00:00:00Z"]}],"metadata":{"feature_names":["user","a","b"]}}
-    "#]],
+            {"results":[{"values":[3,99],"statuses":["PRESENT","PRESENT"],"event_timestamps":["1970-01-01T00:00:00Z","1970-01-01T00:00:00Z"]},{"values":[3001,null],"statuses":["PRESENT","NOT_FOUND"],"event_timestamps":["1970-01-01T00:16:40Z","1970-01-01T00:00:00Z"]},{"values":[3001,null],"statuses":["PRESENT","NOT_FOUND"],"event_timestamps":["1970-01-01T00:16:40Z","1970-01-01T00:00:00Z"]}],"metadata":{"feature_names":["user","a","b"]}}
+        "#]],
     );
     check(
         &posted,
         expect![[r#"
-        200
-        x-mezze-snapshot: c382de11ec5c2811597229499cdd226a
-        x-mezze-epoch: 1
-        x-mezze-age: 7
-        content-type: application/json
+            200
+            x-mezze-snapshot: 20e3f3a6ab1df0e10e8dcb210120c2c3
+            x-mezze-epoch: 1
+            x-mezze-age: 7
+            content-type: application/json
 
-        {"results":[{"values":[3,99],"statuses":["PRESENT","PRESENT"],"event_timestamps":["1970-01-01T00:00:00Z","1970-01-01T00:00:00Z"]},{"values":[3001,null],"statuses":["PRESENT","NOT_FOUND"],"event_timestamps":["1970-01-01T00:16:40Z","1970-01-01T00:00:00Z"]},{"values":[3001,null],"statuses":["PRESENT","NOT_FOUND"],"event_timestamps":["1970-01-01T00:16:40Z","1970-01-01T00:00:00Z"]}],"metadata":{"feature_names":["user","a","b"]}}
-    "#]],
+            {"results":[{"values":[3,99],"statuses":["PRESENT","PRESENT"],"event_timestamps":["1970-01-01T00:00:00Z","1970-01-01T00:00:00Z"]},{"values":[3001,null],"statuses":["PRESENT","NOT_FOUND"],"event_timestamps":["1970-01-01T00:16:40Z","1970-01-01T00:00:00Z"]},{"values":[3001,null],"statuses":["PRESENT","NOT_FOUND"],"event_timestamps":["1970-01-01T00:16:40Z","1970-01-01T00:00:00Z"]}],"metadata":{"feature_names":["user","a","b"]}}
+        "#]],
     );
     let packed =
         respond(&mut gateway, &kv, NOW, "POST /get-online-features", &[("accept", "application/msgpack")], body.as_bytes());
@@ -498,17 +517,17 @@ fn a_token_is_asked_for_and_pages_of_other_origins_are_told() {
     check(
         &respond(&mut gateway, &kv, NOW, line, &admitted, b""),
         expect![[r#"
-        200
-        x-mezze-snapshot: c382de11ec5c2811597229499cdd226a
-        x-mezze-epoch: 1
-        x-mezze-age: 7
-        cache-control: private, no-store
-        vary: Accept, X-Mezze-Epoch, Origin
-        etag: "268a2d343230a444"
-        content-type: application/json
+            200
+            x-mezze-snapshot: 20e3f3a6ab1df0e10e8dcb210120c2c3
+            x-mezze-epoch: 1
+            x-mezze-age: 7
+            cache-control: private, no-store
+            vary: Accept, X-Mezze-Epoch, Origin
+            etag: "b13ecbe261caf398"
+            content-type: application/json
 
-        {"results":[{"values":[3],"statuses":["PRESENT"],"event_timestamps":["1970-01-01T00:00:00Z"]},{"values":[3001],"statuses":["PRESENT"],"event_timestamps":["1970-01-01T00:16:40Z"]},{"values":[3001],"statuses":["PRESENT"],"event_timestamps":["1970-01-01T00:16:40Z"]}],"metadata":{"feature_names":["user","a","b"]}}
-    "#]],
+            {"results":[{"values":[3],"statuses":["PRESENT"],"event_timestamps":["1970-01-01T00:00:00Z"]},{"values":[3001],"statuses":["PRESENT"],"event_timestamps":["1970-01-01T00:16:40Z"]},{"values":[3001],"statuses":["PRESENT"],"event_timestamps":["1970-01-01T00:16:40Z"]}],"metadata":{"feature_names":["user","a","b"]}}
+        "#]],
     );
     check(
         &respond(&mut gateway, &kv, NOW, "OPTIONS /get-online-features", &[("origin", "https://a.example")], b""),
@@ -535,28 +554,28 @@ fn a_host_says_what_it_serves() {
     check(
         &respond(&mut gateway, &kv, NOW, "GET /v1/snapshot", &[], b""),
         expect![[r#"
-        200
-        x-mezze-snapshot: c382de11ec5c2811597229499cdd226a
-        x-mezze-epoch: 1
-        x-mezze-age: 7
-        cache-control: no-store
-        vary: Accept, X-Mezze-Epoch
-        content-type: application/json
+            200
+            x-mezze-snapshot: 20e3f3a6ab1df0e10e8dcb210120c2c3
+            x-mezze-epoch: 1
+            x-mezze-age: 7
+            cache-control: no-store
+            vary: Accept, X-Mezze-Epoch
+            content-type: application/json
 
-        {"snapshot":"c382de11ec5c2811597229499cdd226a","epoch":1,"issued_at":"1970-01-01T00:17:23Z","age_seconds":7,"project":"test","views":[{"name":"counts","newest_event":"1970-01-01T00:16:40Z"}],"services":["ü both"],"formats":{"head":[1],"manifest":[1],"page":[1]},"expression_sets":[],"transforms":[],"limits":{"body_bytes":1048576,"entities":1000,"values":100000,"pages":12}}
-    "#]],
+            {"snapshot":"20e3f3a6ab1df0e10e8dcb210120c2c3","epoch":1,"issued_at":"1970-01-01T00:17:23Z","age_seconds":7,"project":"test","views":[{"name":"counts","newest_event":"1970-01-01T00:16:40Z"}],"services":["ü both"],"formats":{"head":[1],"manifest":[1],"page":[1]},"expression_sets":[],"transforms":[],"limits":{"body_bytes":1048576,"entities":1000,"values":100000,"pages":12},"trust":{"required":false,"keys":[],"signed":false}}
+        "#]],
     );
     check(
         &respond(&mut gateway, &kv, NOW, "GET /health", &[], b""),
         expect![[r#"
-        200
-        x-mezze-snapshot: c382de11ec5c2811597229499cdd226a
-        x-mezze-epoch: 1
-        x-mezze-age: 7
-        cache-control: no-store
+            200
+            x-mezze-snapshot: 20e3f3a6ab1df0e10e8dcb210120c2c3
+            x-mezze-epoch: 1
+            x-mezze-age: 7
+            cache-control: no-store
 
 
-    "#]],
+        "#]],
     );
 }
 
@@ -565,11 +584,16 @@ fn a_sampled_line_has_hashed_keys_and_every_value() {
     let (mut kv, mut gateway) = (Kv::default(), gateway(&[("MEZZE_LOG_ONE_IN", "1")]));
     kv.publish(1, true);
     let response = respond(&mut gateway, &kv, NOW, "GET /v1/features/%C3%BC%20both?user=3&user=99", &[], b"");
-    expect![[r#"{"snapshot":"c382de11ec5c2811597229499cdd226a","epoch":1,"now":"1970-01-01T00:17:30Z","keys":["1c3f268684808346","614332779ffb4046"],"features":{"a":{"values":[3001,null],"statuses":["PRESENT","NOT_FOUND"]},"b":{"values":[3001,null],"statuses":["PRESENT","NOT_FOUND"]}}}"#]].assert_eq(&response.log.expect("every response is logged"));
+    expect![[r#"{"snapshot":"20e3f3a6ab1df0e10e8dcb210120c2c3","epoch":1,"now":"1970-01-01T00:17:30Z","keys":["1c3f268684808346","614332779ffb4046"],"features":{"a":{"values":[3001,null],"statuses":["PRESENT","NOT_FOUND"]},"b":{"values":[3001,null],"statuses":["PRESENT","NOT_FOUND"]}}}"#]].assert_eq(&response.log.expect("every response is logged"));
     let mut silent = self::gateway(&[]);
     assert_eq!(get(&mut silent, &kv, 3).log, None);
     // About one in four of many.
     let mut some = self::gateway(&[("MEZZE_LOG_ONE_IN", "4")]);
     let logged = (0..400).filter(|user| get(&mut some, &kv, *user).log.is_some()).count();
     assert!((60..140).contains(&logged), "{logged}");
+}
+
+/// A page for each bucket of a segment with so many, all different.
+pub(crate) fn page_of_count(count: u32) -> Vec<Vec<u8>> {
+    (0..count).map(|bucket| page(u64::from(bucket % 250) + 1, bucket % BUCKETS)).collect()
 }

@@ -6,11 +6,13 @@
 use std::fs;
 use std::path::PathBuf;
 
+use ed25519_dalek::{Signer as _, SigningKey};
 use mezze_core::{
-    Audience, ColumnData, ColumnInput, FeatureSchema, Head, INLINE_SEGMENT, KeyColumn, KeyHash, KeyPart, KeyType, Limits,
-    Manifest, ManifestRequestSource, MediaType, PageInput, PageKey, PageRef, PageWriter, Physical, PreviousSnapshot, Segment,
-    SegmentId, SegmentIndex, SegmentWriter, Service, ServiceProjection, Snapshot, SnapshotId, Span, Table, TableSchema,
-    Timestamp, Value, ValueType, ViewInput, ViewSchema, encode_payload,
+    Audience, ColumnData, ColumnInput, FeatureSchema, Head, HeadSignature, INLINE_SEGMENT, KeyColumn, KeyHash, KeyPart, KeyType,
+    Limits, Manifest, ManifestRequestSource, MediaType, PageInput, PageKey, PageRef, PageWriter, Physical, PreviousSnapshot,
+    PublicKey, Segment, SegmentId, SegmentIndex, SegmentWriter, Service, ServiceProjection, SignedHead, Snapshot, SnapshotId,
+    Span, Table, TableSchema, Timestamp, Tree, Trust, Value, ValueType, ViewInput, ViewSchema, encode_payload, manifest_digest,
+    signed_message,
 };
 
 /// The types of the features, and three values of each: of users 1, 2 and 3.
@@ -159,6 +161,16 @@ fn page(bucket: u32) -> (Vec<u8>, u32) {
     (page, rows.len() as u32)
 }
 
+/// The tree over the pages of the segment.
+fn tree() -> Tree {
+    Tree::new((0..BUCKETS).map(|bucket| Tree::leaf(&page(bucket).0)).collect())
+}
+
+/// What signs the head.
+fn signing_key() -> SigningKey {
+    SigningKey::from_bytes(&[0x51; 32])
+}
+
 /// The objects of the snapshot: name and bytes.
 fn objects() -> Vec<(&'static str, Vec<u8>)> {
     let mut segment_file = Vec::new();
@@ -181,7 +193,7 @@ fn objects() -> Vec<(&'static str, Vec<u8>)> {
     let rates = TableSchema::new("", vec![], vec![ViewSchema::new("rates", Span::ZERO, Audience::Public, rates)]);
 
     let time_shifts = vec![Span::from_seconds(60), Span::ZERO];
-    let base = Segment { id: BASE, bucket_count: BUCKETS, row_count: 3, page_bytes, time_shifts };
+    let base = Segment { id: BASE, bucket_count: BUCKETS, row_count: 3, page_bytes, root: tree().root(), time_shifts };
     let projection = |table, view, features: std::ops::Range<u16>| ServiceProjection {
         table,
         view,
@@ -231,7 +243,18 @@ fn objects() -> Vec<(&'static str, Vec<u8>)> {
         }],
         manifest: Some(manifest.clone()),
     };
-    vec![("head", head.encode().expect("it is small")), ("manifest", manifest), ("segment", segment_file)]
+    let head = head.encode().expect("it is small");
+    let (signed_at, digests) = (Timestamp::from_seconds(2001), vec![manifest_digest(&manifest), [0x5a; 32]]);
+    let signature = HeadSignature {
+        signed_at,
+        key: PublicKey::from_bytes(signing_key().verifying_key().to_bytes()),
+        signature: signing_key().sign(&signed_message(&head, signed_at, &digests)).to_bytes(),
+        digests,
+    };
+    let signed = [head.clone(), signature.encode()].concat();
+    let path = tree().path(0).expect("there is a bucket 0");
+    let page = [page(0).0, path].concat();
+    vec![("head", head), ("head.signed", signed), ("manifest", manifest), ("page", page), ("segment", segment_file)]
 }
 
 fn folder() -> PathBuf {
@@ -278,4 +301,21 @@ fn version_1_is_still_read() {
     // One column a line, for people.
     let response = response.replace("},{", "},\n{").replace("\"metadata\"", "\n\"metadata\"");
     expect_test::expect_file![folder().join("response.json")].assert_eq(&response);
+}
+
+#[test]
+fn signatures_of_version_1_are_still_right() {
+    let read = |name: &str| fs::read(folder().join(name)).expect("the file is in the repository");
+    let trust = Trust::new([PublicKey::from_bytes(signing_key().verifying_key().to_bytes())]);
+    let value = read("head.signed");
+    let head = SignedHead::decode(&value).expect("the head is whole");
+    assert_eq!(trust.check_head(&value, &head, Timestamp::from_seconds(4000)), Ok(()));
+    assert_eq!(trust.check_manifest(head.signature.as_ref(), 0, &read("manifest")), Ok(()));
+    let manifest = Manifest::decode(&read("manifest")).expect("the manifest is whole");
+    let base = manifest.tables[0].base.as_ref().expect("it has one");
+    let (value, key) = (read("page"), PageKey::new(BASE, 0, 0));
+    let page = PageRef::verify(&value, &key, BUCKETS, &manifest.tables[0].schema).expect("the page is whole");
+    assert_eq!(trust.check_page(&value, &page, &key, base), Ok(()));
+    // A host without keys reads the same.
+    assert_eq!(head.head, Head::decode(&read("head")).expect("the head is whole"));
 }

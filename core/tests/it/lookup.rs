@@ -93,7 +93,7 @@ fn write_segment(id: u8, bucket_count: u32, mut rows: Vec<Row>, pages: &mut Page
         page_bytes += page.len() as u64;
         pages.insert(key, page);
     }
-    Segment { id, bucket_count, row_count: rows.len() as u64, page_bytes, time_shifts: vec![Span::ZERO; 2] }
+    Segment { id, bucket_count, row_count: rows.len() as u64, page_bytes, root: [0; 32], time_shifts: vec![Span::ZERO; 2] }
 }
 
 /// A table without keys: one view of one string.

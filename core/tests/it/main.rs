@@ -3,4 +3,6 @@ mod gateway;
 mod golden;
 mod lookup;
 mod page;
+mod trust;
+mod trust_gateway;
 mod wire;

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mezze_core::{Head, SegmentIndex, Snapshot};
+use mezze_core::{Head, SegmentIndex, SignedHead, Snapshot};
 use mezze_fuzz::mend;
 
 fuzz_target!(|data: &[u8]| {
@@ -13,8 +13,10 @@ fuzz_target!(|data: &[u8]| {
     }
     let mut bytes = data.to_vec();
     mend(&mut bytes);
-    if let Ok(head) = Head::decode(&bytes) {
-        assert_eq!(head.encode().as_deref(), Some(bytes.as_slice()));
+    if let Ok(SignedHead { head, signature }) = SignedHead::decode(&bytes) {
+        let signature = signature.map(|signature| signature.encode()).unwrap_or_default();
+        assert_eq!(head.encode().map(|head| [head, signature].concat()), Some(bytes.clone()));
+        assert_eq!(Head::decode(&bytes), Ok(head));
     }
     let _ = Snapshot::open(&bytes);
 });

@@ -8,9 +8,17 @@ extern crate alloc;
 
 #[cfg(not(feature = "browser"))]
 mod lookup;
+#[cfg(not(any(feature = "browser", feature = "trust")))]
+compile_error!("the interface `lookup` has `set-trust`: it needs the feature `trust`");
+
 mod store;
 #[cfg(feature = "browser")]
 mod stores;
+#[cfg(feature = "trust")]
+mod trusted;
+#[cfg(not(feature = "trust"))]
+#[path = "trusted_absent.rs"]
+mod trusted;
 
 use store::Store;
 
@@ -19,8 +27,10 @@ use store::Store;
 mod bindings {
     #[cfg(not(feature = "browser"))]
     wit_bindgen::generate!({ world: "serving", path: "../../wit", pub_export_macro: true });
-    #[cfg(feature = "browser")]
+    #[cfg(all(feature = "browser", not(feature = "trust")))]
     wit_bindgen::generate!({ world: "serving-in-browsers", path: "../../wit", pub_export_macro: true });
+    #[cfg(all(feature = "browser", feature = "trust"))]
+    wit_bindgen::generate!({ world: "serving-in-browsers-with-trust", path: "../../wit", pub_export_macro: true });
 }
 
 use bindings::exports::mezze::features::types::{Limits, MediaType, OpenError, Outcome, PageKey, Question, Refusal, Snapshot};

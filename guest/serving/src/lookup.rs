@@ -3,6 +3,7 @@
 use alloc::{string::String, vec::Vec};
 
 use crate::bindings::exports::mezze::features::lookup::{Guest, GuestStore};
+use crate::bindings::exports::mezze::features::types::Trust;
 use crate::{Component, OpenError, Outcome, PageKey, Question, Snapshot, Store};
 
 impl Guest for Component {
@@ -14,8 +15,14 @@ impl GuestStore for Store {
         Self::with_budget(usize::try_from(budget).unwrap_or(usize::MAX))
     }
 
-    fn open(&self, head: Vec<u8>, manifest: Option<Vec<u8>>) -> Result<Snapshot, OpenError> {
+    fn open(&self, head: Vec<u8>, manifest: Option<Vec<u8>>, now: i64) -> Result<Snapshot, OpenError> {
+        self.trusted.set_now(now);
         self.open_snapshot(&head, manifest.as_deref())
+    }
+
+    fn set_trust(&self, trust: Trust) -> Result<(), String> {
+        self.clear();
+        self.trusted.set(trust.keys.iter().map(String::as_str), trust.head_age_max_seconds, trust.epoch_min)
     }
 
     fn lookup(&self, question: Question) -> Outcome {

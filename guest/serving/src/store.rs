@@ -6,14 +6,16 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
-use mezze_core::{self as mezze, Head, OpenError, PageCache, PageRef, Plan, SegmentId, Snapshot, Timestamp};
+use mezze_core::{self as mezze, OpenError, PageCache, PageRef, Plan, SegmentId, Snapshot, Timestamp};
 
+use crate::trusted::Trusted;
 use crate::{Limits, MediaType, Outcome, PageKey, Question, Refusal};
 
 /// A component runs one call at a time, so nothing is ever borrowed twice.
 #[derive(Default)]
 pub(crate) struct Store {
     inner: RefCell<Inner>,
+    pub(crate) trusted: Trusted,
 }
 
 #[derive(Default)]
@@ -26,7 +28,8 @@ struct Inner {
 
 impl Store {
     pub(crate) fn with_budget(budget: usize) -> Self {
-        Self { inner: RefCell::new(Inner { pages: PageCache::new(budget), ..Inner::default() }) }
+        let inner = Inner { pages: PageCache::new(budget), ..Inner::default() };
+        Self { inner: RefCell::new(inner), ..Self::default() }
     }
 
     #[cfg(not(feature = "browser"))]
@@ -34,18 +37,31 @@ impl Store {
         self.inner.borrow().pages.bytes()
     }
 
-    pub(crate) fn open_snapshot(&self, head: &[u8], manifest: Option<&[u8]>) -> Result<crate::Snapshot, crate::OpenError> {
-        let head = Head::decode(head).map_err(|error| crate::OpenError::Unusable(error.to_string()))?;
-        let opened = match manifest.or(head.manifest.as_deref()) {
-            Some(manifest) => Snapshot::open_named(&head, manifest),
-            None => Err(OpenError::ManifestNeeded { snapshot: head.snapshot }),
+    /// Forgets the snapshot and its pages.
+    #[cfg(feature = "trust")]
+    pub(crate) fn clear(&self) {
+        let mut inner = self.inner.borrow_mut();
+        inner.pages.retain(|_| false);
+        inner.snapshot = None;
+        inner.waiting = None;
+    }
+
+    pub(crate) fn open_snapshot(&self, value: &[u8], manifest: Option<&[u8]>) -> Result<crate::Snapshot, crate::OpenError> {
+        let read = Trusted::decode(value).map_err(crate::OpenError::Unusable)?;
+        self.trusted.check_head(value, &read).map_err(crate::OpenError::Unusable)?;
+        let opened = match manifest.or(read.head.manifest.as_deref()) {
+            Some(manifest) => {
+                self.trusted.check_manifest(&read, manifest).map_err(crate::OpenError::Unusable)?;
+                Snapshot::open_named(&read.head, manifest)
+            }
+            None => Err(OpenError::ManifestNeeded { snapshot: read.head.snapshot }),
         };
         let snapshot = opened.map_err(|error| match error {
             OpenError::ManifestNeeded { snapshot } => crate::OpenError::ManifestNeeded(snapshot.to_string()),
             error => crate::OpenError::Unusable(error.to_string()),
         })?;
         let before = |earlier: &&mezze::PreviousSnapshot| earlier.epoch < snapshot.epoch();
-        let earlier = head.previous.iter().filter(before).take(mezze::STEPS_BACK_MAX);
+        let earlier = read.head.previous.iter().filter(before).take(mezze::STEPS_BACK_MAX);
         let shown = crate::Snapshot {
             id: halves(snapshot.id().bytes()),
             epoch: snapshot.epoch(),
@@ -60,6 +76,7 @@ impl Store {
         inner.pages.retain(known);
         inner.snapshot = Some(snapshot);
         inner.waiting = None;
+        self.trusted.hold(read);
         Ok(shown)
     }
 
@@ -72,6 +89,9 @@ impl Store {
             return refused(&mezze::WireError::UnsupportedMediaType { found: "application/msgpack".into() }.into());
         };
         let now = Timestamp::from_nanos(question.now);
+        if let Err(error) = self.trusted.check_age(now) {
+            return refused(&mezze::Refusal::unavailable(format!("no snapshot can be read: {error}")));
+        }
         let plan = match snapshot.plan_body(&question.body, sent, now, &limits(question.limits)) {
             Ok(plan) => plan,
             Err(refusal) => return refused(&refusal),
@@ -102,12 +122,14 @@ impl Store {
 
     pub(crate) fn put(&self, key: &PageKey, bytes: Vec<u8>) -> Result<(), String> {
         let mut inner = self.inner.borrow_mut();
-        let plan = inner.waiting.clone().ok_or("no lookup waits for pages")?;
+        let plan = inner.waiting.clone().ok_or("no page is awaited")?;
         let segment = SegmentId::from_bytes(whole(key.segment));
         let key = mezze::PageKey::new(segment, key.table, key.bucket);
         let index = plan.pages().binary_search(&key).map_err(|_| format!("page {key} was not asked for"))?;
-        let (segment, table) = plan.page_home(index).ok_or("the page is of no table")?;
-        PageRef::verify(&bytes, &key, segment.bucket_count, &table.schema).map_err(|error| format!("page {key}: {error}"))?;
+        let (segment, table) = plan.page_home(index).ok_or("it is of no table")?;
+        let page =
+            PageRef::verify(&bytes, &key, segment.bucket_count, &table.schema).map_err(|error| format!("page {key}: {error}"))?;
+        self.trusted.check_page(&bytes, &page, &key, segment)?;
         inner.pages.put(key, bytes.into());
         inner.pages.keep_budget();
         Ok(())
