@@ -90,7 +90,13 @@ async fn join(folder: &Path, out: &Path, threads: usize) -> Result<usize> {
     let spine = folder.join("spine.parquet");
     let spine = spine.to_str().ok_or("the folder's name is not text")?;
     let input = session.read_parquet(spine, ParquetReadOptions::default()).await?.create_physical_plan().await?;
-    let options = PitOptions { timestamp_column: "event_timestamp".to_owned(), filter_by_created: false, threads };
+    let options = PitOptions {
+        timestamp_column: "event_timestamp".to_owned(),
+        filter_by_created: false,
+        threads,
+        memory: None,
+        explain: false,
+    };
     let plan = Arc::new(PitExec::try_new(input, views(folder)?, options)?);
     let mut batches = datafusion::physical_plan::execute_stream(plan, session.task_ctx())?;
     // Dictionaries pay for strings only.

@@ -249,7 +249,11 @@ pub enum OfflineError {
 
 impl From<PitError> for OfflineError {
     fn from(error: PitError) -> Self {
-        Self::Join(Box::new(error))
+        match error {
+            PitError::Engine(error) => Self::from_engine(error),
+            PitError::Write { path, reason } => Self::Write { path, reason },
+            other => Self::Join(Box::new(other)),
+        }
     }
 }
 
@@ -265,7 +269,7 @@ impl OfflineError {
             DataFusionError::External(inner) => match inner.downcast::<Self>() {
                 Ok(own) => *own,
                 Err(other) => match other.downcast::<PitError>() {
-                    Ok(error) => Self::Join(error),
+                    Ok(error) => Self::from(*error),
                     Err(other) => Self::Engine(DataFusionError::External(other)),
                 },
             },

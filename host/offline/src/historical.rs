@@ -6,27 +6,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{Array, RecordBatch};
-use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::common::Column;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::{Expr, cast, col, lit};
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use datafusion::scalar::ScalarValue;
-use futures::StreamExt;
 use mezze_core::{Timestamp, ValueType};
 use mezze_model::{Definitions, SourceFormat};
 
-use crate::entity_rows::{EVENT_TIMESTAMP, EntityRows, cast_columns};
+use crate::entity_rows::{EVENT_TIMESTAMP, EntityRows};
 use crate::error::{OfflineError, Result, list};
 use crate::features::{FeatureSelection, SelectedFeatures, SelectedView, select_features};
 use crate::inspect::arrow_type;
 use crate::output::{Output, output_format};
-use crate::pit::{PitExec, PitOptions};
+use crate::pit::{PhaseReport, PitExec, PitOptions};
 use crate::prepare::{PreparedView, prepare_view};
+use crate::scratch::Scratch;
 use crate::source::{SourceFile, SourceFiles};
 use crate::table::FileRows;
 
@@ -60,6 +59,8 @@ pub struct HistoricalRequest {
     pub threads: usize,
     /// How many bytes of memory the engine may take, or `None` for as many as it needs.
     pub memory: Option<usize>,
+    /// Whether to decode the files once more, doing nothing with them, to say how near the join came to that.
+    pub explain: bool,
     /// What relative paths of entity rows and output are relative to.
     pub folder: PathBuf,
     /// Where the data set goes. A file that is there is replaced, once the new one is whole.
@@ -81,7 +82,7 @@ impl fmt::Debug for HistoricalRequest {
 }
 
 /// Is told how far the work is.
-pub type ProgressCallback = Box<dyn Fn(Progress<'_>) + Send + Sync>;
+pub type ProgressCallback = Arc<dyn Fn(Progress<'_>) + Send + Sync>;
 
 /// How far the work is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +119,14 @@ pub struct Summary {
     pub elapsed: Duration,
     /// Where it is.
     pub output: PathBuf,
+    /// What was done, phase by phase.
+    pub phases: Vec<PhaseReport>,
+    /// How many times entity rows filled their part of the memory: each time the keys and times of all feature rows are read.
+    pub chunks: u64,
+    /// Bytes written to temporary files, of sources that are not Parquet.
+    pub spilled: u64,
+    /// The plan, a line for each node.
+    pub plan: String,
 }
 
 /// What was found for a view.
@@ -143,8 +152,11 @@ pub async fn get_historical_features(repo: &Path, definitions: &Definitions, req
     let path = request.folder.join(&request.output);
     let format = request.format.map_or_else(|| output_format(&path), Ok)?;
     let mut runtime = RuntimeEnvBuilder::new();
+    let scratch = Scratch::shared()?;
+    runtime = runtime.with_temp_file_path(scratch.path());
     if let Some(memory) = request.memory {
-        runtime = runtime.with_memory_limit(memory, 1.0);
+        // What queries for entity rows may have to sort and group; beyond it they write temporary files.
+        runtime = runtime.with_memory_limit(memory / 4, 1.0);
     }
     // The join itself runs in as many threads as are asked for; the rest keeps the rows in order.
     let context = SessionContext::new_with_config_rt(SessionConfig::new().with_target_partitions(1), runtime.build_arc()?);
@@ -185,63 +197,58 @@ pub async fn get_historical_features(repo: &Path, definitions: &Definitions, req
         (Some(rows), _) => rows,
         (None, _) => return Err(OfflineError::Request { reason: "no entity rows are given".to_owned() }),
     };
-    let (plan, first_feature) = joined(rows, &prepared, &request)?;
+    let plan = joined(rows, &prepared, &request)?;
+    let plan_text = DisplayableExecutionPlan::new(&plan).indent(false).to_string();
     tell(Progress::Joining { bytes: prepared.iter().map(|view| view.files.size()).sum() });
-    let mut output = Output::create(&path, format, &plan.schema())?;
-    let mut stream = execute_stream(plan, context.task_ctx()).map_err(OfflineError::from_engine)?;
-    let mut views: Vec<ViewSummary> =
-        selected.views.iter().map(|view| ViewSummary { view: view.name.clone(), matched: 0 }).collect();
-    let mut written = 0;
-    while let Some(batch) = stream.next().await {
-        let batch = batch.map_err(OfflineError::from_engine)?;
-        let mut from = first_feature;
-        for (summary, view) in views.iter_mut().zip(&selected.views) {
-            summary.matched += matched(&batch, from, view.features.len());
-            from += view.features.len();
+    let told = request.progress.clone();
+    let written: Box<dyn Fn(u64) + Send + Sync> = Box::new(move |rows| {
+        if let Some(callback) = &told {
+            callback(Progress::Written { rows });
         }
-        output.write(&batch)?;
-        written += batch.num_rows() as u64;
-        tell(Progress::Written { rows: written });
-    }
-    let bytes = tokio::task::spawn_blocking(|| output.finish()).await??;
-    Ok(Summary { rows: written, views, bytes, elapsed: began.elapsed(), output: path })
+    });
+    let output = Output::create(&path, format, &plan.schema(), request.memory, written)?;
+    let (output, phases) = plan.run_into(&context.task_ctx(), output).await?;
+    let meter = Arc::clone(&phases);
+    let written = tokio::task::spawn_blocking(move || {
+        let _meter = meter.write.begin();
+        output.finish()
+    })
+    .await??;
+    let views = selected
+        .views
+        .iter()
+        .enumerate()
+        .map(|(index, view)| ViewSummary { view: view.name.clone(), matched: written.matched.get(index).copied().unwrap_or(0) });
+    Ok(Summary {
+        rows: written.rows,
+        views: views.collect(),
+        bytes: written.bytes,
+        elapsed: began.elapsed(),
+        output: path,
+        phases: phases.report(),
+        chunks: phases.chunks(),
+        spilled: prepared.iter().map(|view| view.spill.bytes).sum(),
+        plan: plan_text,
+    })
 }
 
-/// The plan of a join, and the index of its first feature column.
-fn joined(rows: EntityRows, prepared: &[PreparedView], request: &HistoricalRequest) -> Result<(Arc<dyn ExecutionPlan>, usize)> {
-    let first_feature = rows.schema().fields().len();
+/// The join, with the features in their declared types: a source may have narrower integers, other units, dictionaries.
+fn joined(rows: EntityRows, prepared: &[PreparedView], request: &HistoricalRequest) -> Result<PitExec> {
     let options = PitOptions {
         timestamp_column: rows.timestamp_column,
         filter_by_created: request.filter_by_created_timestamp,
         threads: request.threads.max(1),
+        memory: request.memory,
+        explain: request.explain,
     };
-    let views = prepared.iter().map(|prepared| prepared.view.clone()).collect();
-    let plan: Arc<dyn ExecutionPlan> = Arc::new(PitExec::try_new(rows.plan, views, options)?);
-    let types: Vec<&DataType> = prepared.iter().flat_map(|prepared| &prepared.output_types).collect();
-    let schema = plan.schema();
-    let differs = |(field, needed): (&arrow::datatypes::FieldRef, &&DataType)| field.data_type() != *needed;
-    if !schema.fields().iter().skip(first_feature).zip(&types).any(differs) {
-        return Ok((plan, first_feature));
-    }
-    // The declared types: a source may have narrower integers, other units, dictionaries.
-    let plan =
-        cast_columns(plan, |_, index| index.checked_sub(first_feature).and_then(|index| types.get(index)).copied().cloned())?;
-    Ok((plan, first_feature))
-}
-
-/// The rows of a batch where one of `count` columns from index `from` is not null.
-fn matched(batch: &RecordBatch, from: usize, count: usize) -> u64 {
-    let mut known: Option<arrow::buffer::BooleanBuffer> = None;
-    for column in batch.columns().iter().skip(from).take(count) {
-        match column.logical_nulls() {
-            None => return batch.num_rows() as u64,
-            Some(nulls) => {
-                let valid = NullBuffer::inner(&nulls).clone();
-                known = Some(known.map_or_else(|| valid.clone(), |known| &known | &valid));
-            }
+    let views = prepared.iter().map(|prepared| {
+        let mut view = prepared.view.clone();
+        for (feature, needed) in view.features.iter_mut().zip(&prepared.output_types) {
+            feature.data_type = needed.clone();
         }
-    }
-    known.map_or(0, |known| known.count_set_bits() as u64)
+        view
+    });
+    Ok(PitExec::try_new(rows.plan, views.collect(), options)?)
 }
 
 /// The types that definitions declare for columns of entity rows.

@@ -1,6 +1,7 @@
 //! Sources, the point-in-time join and data sets.
 #![forbid(unsafe_code)]
 
+pub use arrow::array::RecordBatch;
 mod columns;
 pub use columns::source_columns;
 mod entity_rows;
@@ -16,13 +17,16 @@ pub use historical::{
 mod inspect;
 pub use inspect::{arrow_type, source_schema, value_type};
 mod newest;
-pub use newest::{NewestFile, NewestRows, newest_rows};
+pub use newest::{NewestFile, NewestOptions, NewestRows, newest_rows};
 pub mod pit;
-pub use pit::{PitError, PitExec, PitFeature, PitFile, PitKey, PitOptions, PitView, latest_rows};
+pub use pit::{PhaseReport, PitError, PitExec, PitFeature, PitFile, PitKey, PitOptions, PitView, latest_rows};
 mod output;
+mod parquet_output;
 mod prepare;
 pub use prepare::{PreparedView, pit_view, prepare_view};
 mod read;
+mod scratch;
+pub use scratch::set_temp_folder;
 mod source;
 pub use source::{FileDigest, SourceFile, SourceFiles, format_of, resolve};
 mod spill;

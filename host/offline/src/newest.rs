@@ -1,25 +1,25 @@
 //! The newest rows of a feature view, for its snapshot.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use mezze_core::{Span, Timestamp};
 use mezze_model::{Definitions, FeatureView};
 
 use crate::error::Result;
 use crate::features::SelectedView;
-use crate::pit::latest_rows;
+use crate::pit::{NewestReport, RowSink, newest_rows_to};
 use crate::prepare::prepare_view_of;
 use crate::source::{FileDigest, SourceFile};
 
-/// The newest row of each key of a view.
+/// What was read for the newest rows of a view.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct NewestRows {
-    /// The rows: `event_timestamp` and `created_timestamp` in int64 nanoseconds, the join keys, and all features by their names.
-    pub batches: Vec<RecordBatch>,
     /// All files of the source, in order.
     pub files: Vec<NewestFile>,
+    /// What was read of them.
+    pub report: NewestReport,
 }
 
 /// A file of a source that was looked at.
@@ -36,8 +36,22 @@ pub struct NewestFile {
     pub read: bool,
 }
 
-/// The newest row of each key of a view with an event time from `start` to `end`, both included, from those files of its source
-/// that `keep` says are to be read.
+/// Which rows to read, and with what.
+#[derive(Clone, Copy, Debug)]
+pub struct NewestOptions {
+    /// The earliest event time, included; none for all.
+    pub start: Option<Timestamp>,
+    /// The latest event time, included.
+    pub end: Timestamp,
+    /// How many threads read.
+    pub threads: usize,
+    /// How many bytes of memory keys and their best rows may take, or `None` for as many as they need.
+    pub memory: Option<usize>,
+}
+
+/// Gives the newest row of each key of a view to `sink`, of those files of its source that `keep` says are to be read: the
+/// columns `event_timestamp` and `created_timestamp` in int64 nanoseconds, the join keys, and all features by their names. No
+/// key comes twice.
 ///
 /// # Errors
 /// Where the source cannot be read or does not fit the view.
@@ -46,8 +60,8 @@ pub async fn newest_rows(
     definitions: &Definitions,
     view: &FeatureView,
     keep: &(dyn Fn(&str, &FileDigest) -> bool + Sync),
-    (start, end): (Option<Timestamp>, Timestamp),
-    threads: usize,
+    options: NewestOptions,
+    sink: Arc<dyn RowSink>,
 ) -> Result<NewestRows> {
     let mut files = Vec::new();
     let mut selected = SelectedView::all_of(view);
@@ -59,11 +73,12 @@ pub async fn newest_rows(
         Ok(read)
     })
     .await?;
-    if !files.iter().any(|file| file.read) {
-        return Ok(NewestRows { batches: Vec::new(), files });
+    let mut report = NewestReport::default();
+    if files.iter().any(|file| file.read) {
+        // What counts for a training set at some instant does not count here: the newest row is served whenever it comes.
+        prepared.view.ttl = Span::ZERO;
+        let NewestOptions { start, end, threads, memory } = options;
+        report = newest_rows_to(&prepared.view, start, end, threads, memory, sink).await?;
     }
-    // What counts for a training set at some instant does not count here: the newest row is served whenever it comes.
-    prepared.view.ttl = Span::ZERO;
-    let batches = latest_rows(&prepared.view, start, end, threads).await?;
-    Ok(NewestRows { batches, files })
+    Ok(NewestRows { files, report })
 }

@@ -5,12 +5,17 @@
 //! winner. Feature rows may so arrive in any order, and files, row groups and threads merge by taking the maximum. Feature
 //! columns are decoded only once the winners are known.
 
+mod best;
+mod column;
 mod error;
 mod exec;
 mod file;
 mod gather;
+mod join;
 mod keys;
 mod latest;
+mod phases;
+mod prune;
 mod slots;
 mod time;
 
@@ -24,7 +29,10 @@ use object_store::ObjectStore;
 
 pub use error::PitError;
 pub use exec::PitExec;
-pub use latest::{CREATED_COLUMN, EVENT_COLUMN, latest_rows};
+pub(crate) use gather::parallel;
+pub(crate) use join::{Part, PartSink};
+pub use latest::{CREATED_COLUMN, EVENT_COLUMN, NewestReport, RowSink, latest_rows, newest_rows_to};
+pub use phases::PhaseReport;
 
 /// One Parquet file of a view's source. Files are given in canonical (path) order, which decides full ties.
 #[derive(Clone, Debug)]
@@ -93,4 +101,8 @@ pub struct PitOptions {
     pub filter_by_created: bool,
     /// How many threads read files.
     pub threads: usize,
+    /// How many bytes of memory the join may have, beside 100 to 150 MB for the process itself; `None` for as many as it needs.
+    pub memory: Option<usize>,
+    /// Whether to decode what was read once more, doing nothing with it, to measure how near the join came to that.
+    pub explain: bool,
 }

@@ -29,7 +29,7 @@ pub struct PreparedView {
     pub files: SourceFiles,
     /// The columns of the source that the join reads: keys, times, features.
     pub schema: SchemaRef,
-    _spill: Spill,
+    pub(crate) spill: Spill,
 }
 
 /// Finds a view's source, checks that it has the view's columns and that their types fit, and makes it Parquet.
@@ -95,7 +95,7 @@ pub(crate) async fn prepare_view_of(
     let (parquet, guard) = spill(&files, &schema).await?;
     let (source_types, output_types): (Vec<DataType>, Vec<DataType>) = types.into_iter().unzip();
     let view = pit_view(view, source, &entities, selected, &source_types, parquet);
-    Ok(PreparedView { view, output_types, files, schema, _spill: guard })
+    Ok(PreparedView { view, output_types, files, schema, spill: guard })
 }
 
 /// What the join needs to know of a view: `entities` are the view's, `types` those of the source's columns of the selected

@@ -26,6 +26,7 @@ use tempfile::{NamedTempFile, TempPath};
 
 use crate::error::{OfflineError, Result};
 use crate::inspect::{ARROW_FILE_MAGIC, bad_line, csv_reader, not_arrow, not_parquet, type_name};
+use crate::scratch::Scratch;
 use crate::source::SourceFile;
 
 /// Rows of a batch.
@@ -35,7 +36,7 @@ pub(crate) const BATCH_ROWS: usize = 8192;
 #[derive(Debug)]
 pub(crate) struct LocalCopy {
     path: PathBuf,
-    _copy: Option<TempPath>,
+    _copy: Option<(TempPath, Arc<Scratch>)>,
 }
 
 impl LocalCopy {
@@ -46,14 +47,15 @@ impl LocalCopy {
         }
         let stored = |source| OfflineError::Store { file: file.name.clone(), source };
         let failed = |source| OfflineError::Read { file: file.name.clone(), source };
-        let mut copy = NamedTempFile::new().map_err(failed)?;
+        let scratch = Scratch::shared()?;
+        let mut copy = NamedTempFile::new_in(scratch.path()).map_err(failed)?;
         let mut chunks = file.store.get(&file.location).await.map_err(stored)?.into_stream();
         while let Some(chunk) = chunks.try_next().await.map_err(stored)? {
             copy.write_all(&chunk).map_err(failed)?;
         }
         copy.flush().map_err(failed)?;
         let copy = copy.into_temp_path();
-        Ok(Self { path: copy.to_path_buf(), _copy: Some(copy) })
+        Ok(Self { path: copy.to_path_buf(), _copy: Some((copy, scratch)) })
     }
 
     pub(crate) fn path(&self) -> &Path {

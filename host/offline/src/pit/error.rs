@@ -109,6 +109,17 @@ pub enum PitError {
         /// What has them.
         what: String,
     },
+    /// The entity rows could not be had.
+    #[error(transparent)]
+    Engine(DataFusionError),
+    /// The output could not be written.
+    #[error("cannot write {}: {reason}", path.display())]
+    Write {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the file system or the encoder said.
+        reason: String,
+    },
     /// The reader of the output went away.
     #[error("the join was cancelled")]
     Cancelled,
@@ -122,6 +133,9 @@ pub enum PitError {
 
 impl From<PitError> for DataFusionError {
     fn from(error: PitError) -> Self {
+        if let PitError::Engine(error) = error {
+            return error;
+        }
         Self::External(Box::new(error))
     }
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use arrow::array::{ArrayRef, BooleanArray, new_empty_array};
+use arrow::array::{ArrayRef, BooleanArray};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::{CastOptions, cast_with_options, concat, filter};
+use arrow::compute::{CastOptions, FilterBuilder, cast_with_options};
 use arrow::datatypes::DataType;
 use parquet::arrow::arrow_reader::RowSelection;
 
@@ -71,10 +71,14 @@ impl Chosen {
     }
 
     fn mask(&self, start: usize, length: usize) -> BooleanBuffer {
-        BooleanBuffer::collect_bool(length, |row| {
-            let row = start + row;
-            self.words.get(row / 64).is_some_and(|word| word >> (row % 64) & 1 == 1)
-        })
+        let word = |index: usize| self.words.get(index).copied().unwrap_or_default();
+        let shift = start % 64;
+        let words = (0..length.div_ceil(64)).map(|index| {
+            let (low, high) = (word(start / 64 + index), word(start / 64 + index + 1));
+            // A shift by 64 has no meaning; then nothing of the second word is needed.
+            low >> shift | high.checked_shl(64 - shift as u32).unwrap_or(0)
+        });
+        BooleanBuffer::new(words.collect::<Vec<u64>>().into(), 0, length)
     }
 
     fn selection(&self, rows: usize) -> RowSelection {
@@ -87,54 +91,59 @@ impl Chosen {
     }
 }
 
-/// Reads columns of the chosen rows of a row group, each cast to its wanted type.
-pub(super) fn gather(
+/// Reads columns of the chosen rows of a row group, in the file's types: of each column its pieces in order. Texts that come
+/// again and again are dictionaries.
+pub(super) fn gather_pieces(
     file: &OpenFile,
     group: usize,
-    columns: &[(&str, Option<&DataType>)],
+    columns: &[&str],
     chosen: &Chosen,
     bytes: &AtomicU64,
     stop: &AtomicBool,
-) -> Result<Vec<ArrayRef>, PitError> {
+) -> Result<Vec<Vec<ArrayRef>>, PitError> {
+    let mut parts: Vec<Vec<ArrayRef>> = columns.iter().map(|_| Vec::new()).collect();
+    gather(file, group, columns, chosen, bytes, stop, |arrays| {
+        parts.iter_mut().zip(arrays).for_each(|(part, array)| part.push(array));
+        Ok(())
+    })?;
+    Ok(parts)
+}
+
+/// [`gather_pieces`] one after another, each with all columns.
+pub(super) fn gather(
+    file: &OpenFile,
+    group: usize,
+    columns: &[&str],
+    chosen: &Chosen,
+    bytes: &AtomicU64,
+    stop: &AtomicBool,
+    mut take: impl FnMut(Vec<ArrayRef>) -> Result<(), PitError>,
+) -> Result<(), PitError> {
     let rows = file.rows(group);
     let sparse = chosen.count.saturating_mul(SPARSE) < rows;
-    let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
     let selection = sparse.then(|| chosen.selection(rows));
-    let mut parts: Vec<Vec<ArrayRef>> = columns.iter().map(|_| Vec::new()).collect();
     let mut start = 0;
-    for batch in file.read(group, &names, !sparse, selection, BATCH_ROWS, bytes)? {
+    for batch in file.read(group, columns, !sparse, selection, BATCH_ROWS, bytes)? {
         if stop.load(Ordering::Relaxed) {
             return Err(PitError::Cancelled);
         }
         let (length, arrays) = batch?;
-        let mask = (!sparse).then(|| BooleanArray::new(chosen.mask(start, length), None));
+        let predicate = (!sparse).then(|| {
+            let mask = BooleanArray::new(chosen.mask(start, length), None);
+            FilterBuilder::new(&mask).optimize().build()
+        });
         start += length;
-        if mask.as_ref().is_some_and(|mask| mask.true_count() == 0) {
-            continue;
-        }
-        for ((array, part), (name, wanted)) in arrays.iter().zip(&mut parts).zip(columns) {
-            let array = match &mask {
-                Some(mask) => filter(array, mask)?,
-                None => Arc::clone(array),
-            };
-            part.push(match wanted {
-                Some(wanted) => convert(array, wanted, name, &file.name)?,
-                None => array,
-            });
+        match &predicate {
+            Some(predicate) if predicate.count() == 0 => {}
+            Some(predicate) => take(arrays.iter().map(|array| predicate.filter(array)).collect::<Result<_, _>>()?)?,
+            None => take(arrays)?,
         }
     }
-    parts
-        .into_iter()
-        .zip(columns)
-        .map(|(part, (name, wanted))| match part.as_slice() {
-            [] => Ok(new_empty_array(&wanted.map_or_else(|| file.data_type(name), |wanted| Ok(wanted.clone()))?)),
-            [one] => Ok(Arc::clone(one)),
-            many => Ok(concat(&many.iter().map(AsRef::as_ref).collect::<Vec<_>>())?),
-        })
-        .collect()
+    Ok(())
 }
 
-fn convert(array: ArrayRef, wanted: &DataType, column: &str, file: &str) -> Result<ArrayRef, PitError> {
+/// An array in another type; `column` and `file` are where it comes from.
+pub(super) fn convert(array: ArrayRef, wanted: &DataType, column: &str, file: &str) -> Result<ArrayRef, PitError> {
     if array.data_type() == wanted {
         return Ok(array);
     }
@@ -158,7 +167,7 @@ impl Drop for StopOnDrop {
 }
 
 /// Runs `count` tasks over threads; the first error ends all and is returned.
-pub(super) fn parallel<T: Send>(
+pub(crate) fn parallel<T: Send>(
     threads: usize,
     count: usize,
     stop: &AtomicBool,

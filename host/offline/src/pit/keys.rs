@@ -1,12 +1,15 @@
 //! Keys of any type as integers: equal keys get equal codes, whatever the width or encoding of their columns.
 
 use std::fmt::Write;
+use std::hash::BuildHasher;
+use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, LargeBinaryArray, LargeBinaryBuilder};
-use arrow::buffer::{NullBuffer, ScalarBuffer};
+use arrow::array::{Array, ArrayRef, AsArray, LargeBinaryArray, LargeBinaryBuilder, StringArray};
+use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, TimeUnit, UInt32Type, UInt64Type};
 use datafusion::common::HashMap;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::PitError;
 use super::time::{Unit, instants};
@@ -120,6 +123,14 @@ impl Keys {
         }
     }
 
+    /// The values of a column of integers; those of nulls are any.
+    pub(super) fn integers(&self) -> Option<&ScalarBuffer<i64>> {
+        match self {
+            Self::Integers(values, _) => Some(values),
+            Self::Blobs(..) => None,
+        }
+    }
+
     fn len(&self) -> usize {
         match self {
             Self::Integers(values, _) => values.len(),
@@ -146,7 +157,60 @@ enum Coder {
     /// Integers near each other: the distance from the least, up to the greatest distance.
     Offset(i64, u64),
     /// A number for each value.
-    Table(HashMap<Box<[u8]>, u64>),
+    Table(Numbers),
+}
+
+/// Distinct byte strings, numbered in order of their first appearance. Their bytes lie one behind another.
+#[derive(Default)]
+pub(super) struct Numbers {
+    /// By hash of the bytes, which number they have.
+    table: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Numbers {
+    pub(super) fn value(&self, number: u32) -> &[u8] {
+        let number = number as usize;
+        let start = number.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
+        self.ends.get(number).and_then(|end| self.bytes.get(start..*end)).unwrap_or_default()
+    }
+
+    pub(super) fn get(&self, value: &[u8]) -> Option<u64> {
+        let hash = self.hasher.hash_one(value);
+        self.table.find(hash, |number| self.value(*number) == value).map(|number| u64::from(*number))
+    }
+
+    pub(super) fn insert(&mut self, value: &[u8]) -> u64 {
+        if let Some(number) = self.get(value) {
+            return number;
+        }
+        // There are no more values than entity rows, which 32 bits count.
+        let number = u32::try_from(self.ends.len()).unwrap_or(u32::MAX);
+        self.bytes.extend_from_slice(value);
+        self.ends.push(self.bytes.len());
+        let (bytes, ends) = (&self.bytes, &self.ends);
+        let value_of = |number: u32| {
+            let start = (number as usize).checked_sub(1).and_then(|before| ends.get(before)).copied().unwrap_or(0);
+            ends.get(number as usize).and_then(|end| bytes.get(start..*end)).unwrap_or_default()
+        };
+        let hasher = &self.hasher;
+        self.table.insert_unique(hasher.hash_one(value), number, |number| hasher.hash_one(value_of(*number)));
+        u64::from(number)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// All of them as texts, in order of their numbers; `None` where one is none or they are longer than 2 GiB together.
+    pub(super) fn texts(self) -> Option<ArrayRef> {
+        let lengths = self.ends.iter().scan(0, |start, end| Some(end - std::mem::replace(start, *end)));
+        i32::try_from(self.bytes.len()).ok()?;
+        let offsets = OffsetBuffer::from_lengths(lengths);
+        Some(Arc::new(StringArray::try_new(offsets, self.bytes.into(), None).ok()?))
+    }
 }
 
 /// How a column's code joins the code of the columns before it.
@@ -155,6 +219,18 @@ enum Joiner {
     Shift(u32),
     /// A number for each pair.
     Pairs(HashMap<(u64, u64), u64>),
+}
+
+impl Joiner {
+    fn add(&self, joined: &mut u64, known: &mut bool, code: u64) {
+        match self {
+            Self::Shift(width) => *joined = joined.checked_shl(*width).unwrap_or(0) | code,
+            Self::Pairs(pairs) => match pairs.get(&(*joined, code)) {
+                Some(number) => *joined = *number,
+                None => *known = false,
+            },
+        }
+    }
 }
 
 /// Codes for the keys of the entity rows.
@@ -168,6 +244,7 @@ fn bits(greatest: u64) -> u32 {
 }
 
 /// Codes of rows; a row that is not `known` has a null in its key or a key that no entity row has.
+#[derive(Default)]
 pub(super) struct Codes {
     pub(super) codes: Vec<u64>,
     pub(super) known: Vec<bool>,
@@ -195,18 +272,10 @@ impl KeyCoder {
                 Keys::Blobs(..) => None,
             });
             let coder = if matches!(batches.first(), Some(Keys::Blobs(..))) {
-                let mut table = HashMap::new();
+                let mut table = Numbers::default();
                 for keys in batches {
                     if let Keys::Blobs(values, indices, _) = keys {
-                        let numbers: Vec<u64> = (0..values.len())
-                            .map(|index| {
-                                let next = table.len() as u64;
-                                match table.get(values.value(index)) {
-                                    Some(number) => *number,
-                                    None => *table.entry(Box::from(values.value(index))).or_insert(next),
-                                }
-                            })
-                            .collect();
+                        let numbers: Vec<u64> = (0..values.len()).map(|index| table.insert(values.value(index))).collect();
                         match indices {
                             Some(indices) => codes
                                 .extend(indices.iter().map(|index| numbers.get(*index as usize).copied().unwrap_or_default())),
@@ -247,37 +316,50 @@ impl KeyCoder {
         (Self { columns: coders }, Codes { codes: joined, known })
     }
 
-    /// Codes keys of feature rows.
-    pub(super) fn code(&self, rows: usize, columns: &[Keys]) -> Codes {
-        let (mut joined, mut known) = (vec![0_u64; rows], vec![true; rows]);
-        for ((coder, joiner), keys) in self.columns.iter().zip(columns) {
+    /// Codes keys of feature rows into `to`, whose buffers are used again.
+    pub(super) fn code(&self, rows: usize, columns: &[Keys], to: &mut Codes) {
+        let Codes { codes: joined, known } = to;
+        joined.clear();
+        joined.resize(rows, 0);
+        known.clear();
+        known.resize(rows, true);
+        for (coder, keys) in self.columns.iter().zip(columns) {
             if let Some(nulls) = keys.nulls() {
                 known.iter_mut().zip(nulls).for_each(|(known, valid)| *known &= valid);
             }
-            let add = |joined: &mut u64, known: &mut bool, code: u64| match joiner {
-                Joiner::Shift(width) => *joined = joined.checked_shl(*width).unwrap_or(0) | code,
-                Joiner::Pairs(pairs) => match pairs.get(&(*joined, code)) {
-                    Some(number) => *joined = *number,
-                    None => *known = false,
-                },
-            };
             match (coder, keys) {
-                (Coder::Offset(least, span), Keys::Integers(values, _)) => {
-                    for ((joined, known), value) in joined.iter_mut().zip(&mut known).zip(values) {
-                        let code = (*value as u64).wrapping_sub(*least as u64);
-                        *known &= value >= least && code <= *span;
-                        // Out of range codes would spill into the code of other columns.
-                        add(joined, known, if *known { code } else { 0 });
+                ((Coder::Offset(least, span), Joiner::Shift(width)), Keys::Integers(values, _)) => {
+                    let (least, span) = (*least as u64, *span);
+                    for ((joined, known), value) in joined.iter_mut().zip(known.iter_mut()).zip(values) {
+                        // A value below the least wraps to one above the greatest distance.
+                        let code = (*value as u64).wrapping_sub(least);
+                        *known &= code <= span;
+                        // Codes that are not known would spill into those of other columns; nobody reads them.
+                        *joined = joined.checked_shl(*width).unwrap_or(0) | code;
                     }
                 }
-                (Coder::Table(table), Keys::Blobs(values, indices, _)) => {
-                    let numbers: Vec<Option<u64>> =
-                        (0..values.len()).map(|index| table.get(values.value(index)).copied()).collect();
-                    for (row, (joined, known)) in joined.iter_mut().zip(&mut known).enumerate() {
-                        let index =
-                            indices.as_ref().map_or(row, |indices| indices.get(row).map_or(usize::MAX, |at| *at as usize));
-                        match numbers.get(index).copied().flatten() {
-                            Some(code) if *known => add(joined, known, code),
+                ((Coder::Offset(least, span), joiner), Keys::Integers(values, _)) => {
+                    for ((joined, known), value) in joined.iter_mut().zip(known.iter_mut()).zip(values) {
+                        let code = (*value as u64).wrapping_sub(*least as u64);
+                        *known &= code <= *span;
+                        if *known {
+                            joiner.add(joined, known, code);
+                        }
+                    }
+                }
+                ((Coder::Table(table), joiner), Keys::Blobs(values, Some(indices), _)) => {
+                    let numbers: Vec<Option<u64>> = (0..values.len()).map(|index| table.get(values.value(index))).collect();
+                    for ((joined, known), index) in joined.iter_mut().zip(known.iter_mut()).zip(indices) {
+                        match numbers.get(*index as usize).copied().flatten() {
+                            Some(code) if *known => joiner.add(joined, known, code),
+                            _ => *known = false,
+                        }
+                    }
+                }
+                ((Coder::Table(table), joiner), Keys::Blobs(values, None, _)) => {
+                    for (row, (joined, known)) in joined.iter_mut().zip(known.iter_mut()).enumerate() {
+                        match table.get(values.value(row)) {
+                            Some(code) if *known => joiner.add(joined, known, code),
                             _ => *known = false,
                         }
                     }
@@ -286,6 +368,22 @@ impl KeyCoder {
                 _ => known.fill(false),
             }
         }
-        Codes { codes: joined, known }
+    }
+
+    /// The distinct values of the first column, where it is not one of integers. Those of rows with a null in another column are
+    /// among them.
+    pub(super) fn first_texts(&self) -> Option<&Numbers> {
+        match self.columns.first()? {
+            (Coder::Table(numbers), _) => Some(numbers),
+            (Coder::Offset(..), _) => None,
+        }
+    }
+
+    /// The least and greatest value of the first column, where it is one of integers.
+    pub(super) fn first_range(&self) -> Option<(i64, i64)> {
+        match self.columns.first()? {
+            (Coder::Offset(least, span), _) => Some((*least, (*least as u64).wrapping_add(*span) as i64)),
+            (Coder::Table(_), _) => None,
+        }
     }
 }

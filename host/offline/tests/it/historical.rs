@@ -16,6 +16,7 @@ pub(crate) fn request(entity_rows: EntitySource, features: &[&str]) -> Historica
         filter_by_created_timestamp: false,
         threads: 2,
         memory: None,
+        explain: false,
         folder: std::path::PathBuf::new(),
         output: "out.parquet".into(),
         format: None,

@@ -210,9 +210,34 @@ async fn progress_is_told() {
     let folder = repo();
     let told = Arc::new(Mutex::new(Vec::new()));
     let listener = Arc::clone(&told);
-    let progress = Box::new(move |progress: Progress<'_>| listener.lock().unwrap().push(format!("{progress:?}")));
+    let progress = Arc::new(move |progress: Progress<'_>| listener.lock().unwrap().push(format!("{progress:?}")));
     run(&folder, HistoricalRequest { progress: Some(progress), ..request(labels(), &["driver_stats:trips"]) }).await.unwrap();
     let told = told.lock().unwrap();
     assert_eq!(told.first().map(String::as_str), Some("Preparing { view: \"driver_stats\" }"));
     assert_eq!(told.last().map(String::as_str), Some("Written { rows: 3 }"));
+}
+
+#[tokio::test]
+async fn row_groups_that_cannot_hold_a_winner_are_not_read() {
+    let folder = repo();
+    // A row an hour and driver, in order of time, and row groups of a day.
+    const ROWS: usize = 20 * 24 * 3;
+    let stats = batch([
+        ("driver_id", ints::<ROWS>(std::array::from_fn(|row| Some(row as i64 % 3)))),
+        ("event_timestamp", times::<ROWS>(std::array::from_fn(|row| NOON - (ROWS - 1 - row) as i64 / 3 * HOUR))),
+        ("rate", floats([Some(0.5); ROWS])),
+        ("trips", ints::<ROWS>(std::array::from_fn(|row| Some(row as i64)))),
+    ]);
+    let properties = parquet::file::properties::WriterProperties::builder().set_max_row_group_row_count(Some(24 * 3)).build();
+    let file = std::fs::File::create(folder.path().join("stats.parquet")).unwrap();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(file, stats.schema(), Some(properties)).unwrap();
+    writer.write(&stats).unwrap();
+    writer.close().unwrap();
+    let summary = run(&folder, request(labels(), &["driver_stats:trips"])).await.unwrap();
+    let phase = |name: &str| summary.phases.iter().find(|phase| phase.name == name).unwrap();
+    let (narrow, features) = (phase("read keys and times"), phase("read features"));
+    // The view's ttl is two hours, and all entity rows are of one instant: at most two row groups can matter.
+    assert_eq!(narrow.rows + narrow.rows_pruned, ROWS as u64);
+    assert!(narrow.rows <= 2 * 24 * 3, "{narrow:?}");
+    assert!(narrow.bytes_pruned > narrow.bytes_read && features.bytes_pruned > features.bytes_read, "{narrow:?} {features:?}");
 }

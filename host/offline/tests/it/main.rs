@@ -1,5 +1,6 @@
 //! Sources, entity rows and data sets, from files.
 
+mod bloom;
 mod common;
 mod entity_rows;
 mod features;

@@ -2,16 +2,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Date32Array, DictionaryArray, Float64Array, Int32Array, Int64Array, LargeStringArray, RecordBatch, StringArray,
-    TimestampMicrosecondArray, TimestampNanosecondArray, TimestampSecondArray, UInt64Array,
+    Array, ArrayRef, Date32Array, DictionaryArray, Float64Array, Int32Array, Int64Array, LargeStringArray, RecordBatch,
+    StringArray, TimestampMicrosecondArray, TimestampNanosecondArray, TimestampSecondArray, UInt64Array,
 };
 use arrow::datatypes::{DataType, Int8Type, Int64Type};
 use datafusion::scalar::ScalarValue;
 use mezze_core::{Span, Timestamp};
-use mezze_offline::pit::{CREATED_COLUMN, EVENT_COLUMN, PitFeature, PitView, latest_rows};
+use mezze_offline::pit::{CREATED_COLUMN, EVENT_COLUMN, PitFeature, PitView, RowSink, latest_rows, newest_rows_to};
 use proptest::prelude::*;
 
-use crate::pit_support::{Row, Rule, batch, count, entities, folder, full, integers, join, open, oracle, texts, view, write};
+use crate::pit_support::{
+    Row, Rule, batch, count, entities, folder, full, integers, join, join_within, open, oracle, texts, view, write,
+};
 
 fn rows(most: usize) -> impl Strategy<Value = Vec<Row>> {
     let row = (
@@ -44,7 +46,7 @@ proptest! {
     #[test]
     fn the_join_equals_brute_force(
         features in rows(40), cut in 0_usize..40, group_rows in 1_usize..9, spine in rows(25), spine_cut in 0_usize..25,
-        first in rules(), second in rules(), filter in any::<bool>(), threads in 1_usize..3,
+        first in rules(), second in rules(), filter in any::<bool>(), threads in 1_usize..3, little in any::<bool>(),
     ) {
         let folder = folder();
         let (left, right) = features.split_at(cut.min(features.len()));
@@ -63,7 +65,8 @@ proptest! {
         let entity = entities(&spine);
         let at = spine_cut.min(spine.len());
         let partitions = [vec![entity.slice(0, at)], vec![entity.slice(at, spine.len() - at)]];
-        let found = join(&partitions, vec![one, two], filter, threads).unwrap();
+        // With hardly any memory each batch of entity rows is joined by itself, one view after the other.
+        let found = join_within(&partitions, vec![one, two], filter, threads, little.then_some(1)).unwrap();
         prop_assert_eq!(integers(&found, "n"), (0..spine.len() as i64).map(Some).collect::<Vec<_>>());
         for (rule, column, text) in [(&first, "x", "s"), (&second, "x2", "s2")] {
             let expected: Vec<_> = spine.iter().map(|entity| oracle(&features, rule, filter, entity)).collect();
@@ -326,4 +329,83 @@ fn files_of_a_store_are_read_as_local_ones_are() {
     assert_eq!(integers(&found, "x"), [Some(1), Some(2)]);
     let values = found[0].column_by_name("x").unwrap();
     assert!(arrow::array::AsArray::as_primitive_opt::<Int64Type>(values).is_some());
+}
+
+/// Many entity rows of few keys, and feature rows in order of time.
+fn many(entity_rows: i64, feature_rows: i64) -> (Vec<RecordBatch>, RecordBatch) {
+    let keys = |rows: i64| numbers(&(0..rows).map(|row| row * 7919 % 1009).collect::<Vec<_>>());
+    let at = |rows: i64, step: i64| micros(&(0..rows).map(|row| row * step).collect::<Vec<_>>());
+    let entity = table(vec![("k", keys(entity_rows)), ("t", at(entity_rows, feature_rows / entity_rows * 3))]);
+    let texts: StringArray = (0..feature_rows).map(|row| (row % 5 != 0).then(|| format!("text {}", row % 40))).collect();
+    let features = table(vec![
+        ("k", keys(feature_rows)),
+        ("ts", at(feature_rows, 3)),
+        ("x", numbers(&(0..feature_rows).collect::<Vec<_>>())),
+        ("s", Arc::new(texts)),
+    ]);
+    let batches = (0..entity_rows).step_by(1000).map(|start| entity.slice(start as usize, 1000)).collect();
+    (batches, features)
+}
+
+#[test]
+fn any_memory_gives_the_same_rows() {
+    let (entity, features) = many(30_000, 120_000);
+    let folder = folder();
+    let files = vec![write(folder.path(), "v.parquet", &features, 20_000)];
+    let text = PitFeature { source_column: "s".to_owned(), output_name: "s".to_owned(), data_type: DataType::Utf8 };
+    let mut one = view(files, &["k"]);
+    // A key has a row every 3,027 us.
+    one.ttl = Span::from_nanos(2_000_000);
+    one.features.push(text);
+    let mut two = one.clone();
+    two.ttl = Span::ZERO;
+    two.features.iter_mut().for_each(|feature| feature.output_name.push('2'));
+    let views = vec![one, two];
+    let rows = |memory| {
+        let found = join_within(std::slice::from_ref(&entity), views.clone(), false, 2, memory).unwrap();
+        let schema = found[0].schema();
+        arrow::compute::concat_batches(&schema, &found).unwrap()
+    };
+    let expected = rows(None);
+    assert_eq!(expected.num_rows(), 30_000);
+    assert!(expected.column_by_name("x").unwrap().null_count() > 0, "some rows are stale");
+    for memory in [1, 200_000, 1_000_000, 8_000_000] {
+        assert_eq!(rows(Some(memory)), expected, "{memory}");
+    }
+}
+
+/// Counts rows and sums a column of those that a sink gets.
+#[derive(Default)]
+struct Sums(std::sync::Mutex<(usize, i64)>);
+
+impl RowSink for Sums {
+    fn take(&self, _: usize, batch: RecordBatch) -> bool {
+        let mut sums = self.0.lock().unwrap();
+        sums.0 += batch.num_rows();
+        sums.1 += integers(&[batch], "x").into_iter().flatten().sum::<i64>();
+        true
+    }
+}
+
+#[test]
+fn newest_rows_are_the_same_in_little_memory() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let all: Vec<i64> = (0..60_000).collect();
+    let keys: Vec<i64> = all.iter().map(|row| row * 7919 % 20_011).collect();
+    let texts: ArrayRef = Arc::new(keys.iter().map(|key| Some(format!("key {key}"))).collect::<StringArray>());
+    for key in [numbers(&keys), texts] {
+        let folder = folder();
+        let columns = vec![("k", key), ("ts", micros(&all)), ("x", numbers(&all))];
+        let view = view(vec![write(folder.path(), "v.parquet", &table(columns), 9_000)], &["k"]);
+        // The last row of each key is its newest.
+        let newest: BTreeMap<i64, i64> = keys.iter().copied().zip(all.iter().copied()).collect();
+        for (memory, is_one_pass) in [(None, true), (Some(1), false)] {
+            let sums = Arc::new(Sums::default());
+            let sink = Arc::clone(&sums) as Arc<dyn RowSink>;
+            let report = runtime.block_on(newest_rows_to(&view, None, Timestamp::from_nanos(i64::MAX), 2, memory, sink)).unwrap();
+            assert_eq!(report.passes == 1, is_one_pass, "{report:?}");
+            assert_eq!(*sums.0.lock().unwrap(), (newest.len(), newest.values().sum()), "{report:?}");
+            assert_eq!(report.rows, newest.len() as u64);
+        }
+    }
 }

@@ -16,10 +16,14 @@ use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use tempfile::TempDir;
 
-/// Writes a file of small row groups.
+/// Writes a file of small row groups, of pages of two rows, with an index of them.
 pub(crate) fn write(folder: &Path, name: &str, batch: &RecordBatch, group_rows: usize) -> PitFile {
     let path = folder.join(name);
-    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(group_rows)).build();
+    let properties = WriterProperties::builder()
+        .set_max_row_group_row_count(Some(group_rows))
+        .set_data_page_row_count_limit(2)
+        .set_write_batch_size(1)
+        .build();
     let file = std::fs::File::create(&path).unwrap();
     let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();
     writer.write(batch).unwrap();
@@ -60,9 +64,20 @@ pub(crate) fn join(
     filter_by_created: bool,
     threads: usize,
 ) -> Result<Vec<RecordBatch>, DataFusionError> {
+    join_within(partitions, views, filter_by_created, threads, None)
+}
+
+/// [`join`] with so many bytes of memory.
+pub(crate) fn join_within(
+    partitions: &[Vec<RecordBatch>],
+    views: Vec<PitView>,
+    filter_by_created: bool,
+    threads: usize,
+    memory: Option<usize>,
+) -> Result<Vec<RecordBatch>, DataFusionError> {
     let schema = partitions.iter().flatten().next().unwrap().schema();
     let input = MemorySourceConfig::try_new_exec(partitions, schema, None)?;
-    let options = PitOptions { timestamp_column: "t".to_owned(), filter_by_created, threads };
+    let options = PitOptions { timestamp_column: "t".to_owned(), filter_by_created, threads, memory, explain: false };
     let plan = Arc::new(PitExec::try_new(input, views, options)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     runtime.block_on(collect(plan, Arc::new(TaskContext::default())))
