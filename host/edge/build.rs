@@ -21,7 +21,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::copy(fastly, out.join("fastly.wasm"))?;
     let spin = build_guest("mezze-spin", "wasm32-wasip2", "edge", "mezze_spin.wasm", &[])?;
     fs::copy(spin, out.join("spin.wasm"))?;
-    browser(&out.join("browser"))
+    browser(&out.join("browser"), "browser")?;
+    // What checks signatures is a third more: an own bundle for who wants it.
+    browser(&out.join("browser-trust"), "browser,trust")
 }
 
 /// `index_bg.wasm`, and the module `index.js` that calls it.
@@ -37,13 +39,15 @@ fn cloudflare(out: &Path) -> Result<(), Box<dyn Error>> {
 }
 
 /// `serving.core.wasm` and the module `serving.js` that calls it.
-fn browser(out: &Path) -> Result<(), Box<dyn Error>> {
+fn browser(out: &Path, features: &str) -> Result<(), Box<dyn Error>> {
     // What runs here speaks JSON, and is downloaded by everyone who opens a page: size goes before the speed of hashing.
-    let mut small = vec!["--no-default-features", "--features", "browser"];
+    let mut small = vec!["--no-default-features", "--features", features];
     let for_size = ["xxhash-rust", "itoa", "zmij"].map(|package| format!("profile.guest.package.{package}.opt-level=\"z\""));
     small.extend(for_size.iter().flat_map(|setting| ["--config", setting]));
     let module = build_guest("mezze-serving", "wasm32-unknown-unknown", "guest", "mezze_serving.wasm", &small)?;
-    let component = ComponentEncoder::default().validate(true).module(&fs::read(module)?)?.encode()?;
+    let mut module = fs::read(module)?;
+    blank_source_paths(&mut module);
+    let component = ComponentEncoder::default().validate(true).module(&module)?.encode()?;
     let options = TranspileOpts {
         name: "serving".into(),
         no_typescript: false,
@@ -73,6 +77,7 @@ fn browser(out: &Path) -> Result<(), Box<dyn Error>> {
         fs::write(path, bytes)?;
     }
     let own = fs::read_to_string(build_guest::root()?.join("edge-deploy/browser/mezze.js"))?;
+    let own = if features.contains("trust") { own } else { without_trust(&own)? };
     fs::write(out.join("mezze.js"), shorter(&own)?)?;
     Ok(())
 }
@@ -87,9 +92,80 @@ fn shorter(module: &str) -> Result<Vec<u8>, Box<dyn Error>> {
         }
         in_comment |= line.starts_with("/*");
         if !in_comment && !line.is_empty() && !line.starts_with("//") {
-            lines.push(line);
+            // Spaces within a text stay, and those of its line that are like them.
+            let texts = texts_of(line);
+            let spaced = SPACED.iter().filter(|(from, _)| texts.iter().all(|text| !text.contains(from)));
+            lines.push(spaced.fold(line.to_owned(), |line, (from, to)| line.replace(from, to)));
         }
         in_comment &= !line.ends_with("*/");
     }
     Ok(lines.join("\n").into())
+}
+
+/// What stands between quotes in a line.
+fn texts_of(line: &str) -> Vec<&str> {
+    let mut texts = Vec::new();
+    let mut rest = line;
+    while let Some(start) = rest.find(['"', '\'', '`']) {
+        let (quote, after) = rest[start..].split_at(1);
+        let end = after.find(quote).unwrap_or(after.len());
+        texts.push(&after[..end]);
+        rest = after.get(end + 1..).unwrap_or_default();
+    }
+    texts
+}
+
+/// Spaces that mean nothing between the parts of an expression.
+const SPACED: [(&str, &str); 16] = [
+    (" = ", "="),
+    (", ", ","),
+    (") {", "){"),
+    (" => ", "=>"),
+    ("{ ", "{"),
+    (" }", "}"),
+    (" + ", "+"),
+    (" ?? ", "??"),
+    (" && ", "&&"),
+    (" || ", "||"),
+    (" === ", "==="),
+    (" !== ", "!=="),
+    (" <= ", "<="),
+    ("if (", "if("),
+    ("for (", "for("),
+    (": ", ":"),
+];
+
+/// A module without what only a bundle that checks signatures needs.
+fn without_trust(module: &str) -> Result<String, Box<dyn Error>> {
+    let mut lines = Vec::new();
+    let mut is_left_out = false;
+    for line in module.lines() {
+        match line.trim() {
+            "// begin: trust" if !is_left_out => is_left_out = true,
+            "// end: trust" if is_left_out => is_left_out = false,
+            "// begin: trust" | "// end: trust" => return Err("mezze.js begins or ends what is not open".into()),
+            _ if is_left_out => {}
+            _ => lines.push(line),
+        }
+    }
+    if is_left_out { Err("mezze.js does not end what is for trust".into()) } else { Ok(lines.join("\n")) }
+}
+
+/// Fills with zeros the names of source files that panics would say: this module's panic handler says nothing, and they are 400
+/// bytes of a bundle with gzip.
+fn blank_source_paths(module: &mut [u8]) {
+    let in_a_path = |byte: u8| byte.is_ascii_alphanumeric() || b"/_-.".contains(&byte);
+    let mut at = 0;
+    while at < module.len() {
+        let length = module[at..].iter().take_while(|byte| in_a_path(**byte)).count();
+        let run = &mut module[at..at + length];
+        // Texts lie side by side: a path ends where its last `.rs` does.
+        if let Some(end) = run.windows(3).rposition(|ending| ending == b".rs") {
+            let start = run[..end].windows(4).position(|start| start == b"/rus" || start == b"core" || start == b"gues");
+            if let Some(start) = start {
+                run[start..end + 3].fill(0);
+            }
+        }
+        at += length + 1;
+    }
 }

@@ -10,11 +10,13 @@ pub struct Settings {
     pub name: String,
     /// The id of the KV namespace that the bindings name, where the host has one.
     pub kv_id: Option<String>,
+    /// Whether a browser's bundle is to check signatures. The others always can.
+    pub trust: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { name: "mezze".into(), kv_id: None }
+        Self { name: "mezze".into(), kv_id: None, trust: false }
     }
 }
 
@@ -25,6 +27,13 @@ impl Settings {
         let fits = (1..=54).contains(&name.len()) && name.bytes().all(letters) && !name.starts_with('-') && !name.ends_with('-');
         self.name = name.to_owned();
         fits.then_some(self)
+    }
+
+    /// These settings, with a browser's bundle that checks signatures.
+    #[must_use]
+    pub fn with_trust(mut self) -> Self {
+        self.trust = true;
+        self
     }
 
     /// These settings with a KV namespace, by its id of hex digits. `None` where it is not of them.

@@ -183,17 +183,113 @@ pub struct StoreConfig {
     pub online_store: String,
     /// Places to publish to, by name.
     pub replicas: BTreeMap<String, ReplicaConfig>,
+    /// Where the key is that signs what is published; not signed without it.
+    pub signing: Option<SigningConfig>,
+}
+
+/// Where a secret key is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SigningConfig {
+    /// In an environment variable.
+    Env(String),
+    /// In a file.
+    File(String),
 }
 
 /// A place that snapshots are published to.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaConfig {
+    /// What kind of place it is, and where.
+    pub kind: ReplicaKind,
+    /// Whom its hosts show what they have.
+    pub audience: Audience,
+    /// The host that serves it.
+    pub host: Option<HostConfig>,
+}
+
+/// Kinds of places that snapshots are published to. Secrets are named by the environment variables that hold them.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum ReplicaConfig {
-    /// A folder or an object-store URL.
+pub enum ReplicaKind {
+    /// Files of segments, in a folder or an object store: what `mezze serve` reads.
     Directory {
         /// The folder or URL.
         path: String,
     },
+    /// An object under each key, in a folder or an object store: what browsers read.
+    Objects {
+        /// The folder or URL.
+        path: String,
+    },
+    /// A namespace of Workers KV.
+    CloudflareKv {
+        /// The account.
+        account_id: String,
+        /// The namespace.
+        namespace_id: String,
+        /// The variable with the token.
+        token_env: String,
+        /// URL of the interface, where it is not the vendor's own.
+        api: Option<String>,
+    },
+    /// A KV Store of Fastly.
+    FastlyKv {
+        /// The store.
+        store_id: String,
+        /// The variable with the token.
+        token_env: String,
+        /// URL of the interface, where it is not the vendor's own.
+        api: Option<String>,
+    },
+    /// A database of Redis or Valkey.
+    Redis {
+        /// The URL, without a password.
+        url: String,
+        /// The variable with the password.
+        password_env: Option<String>,
+    },
+    /// A store in the file of Spin's key-value stores.
+    SpinSqlite {
+        /// The file.
+        path: String,
+        /// The store's label.
+        store: String,
+    },
+}
+
+impl ReplicaKind {
+    /// Its `type` in feature_store.yaml.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Directory { .. } => "directory",
+            Self::Objects { .. } => "objects",
+            Self::CloudflareKv { .. } => "cloudflare-kv",
+            Self::FastlyKv { .. } => "fastly-kv",
+            Self::Redis { .. } => "redis",
+            Self::SpinSqlite { .. } => "spin-sqlite",
+        }
+    }
+}
+
+/// A host that serves a replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostConfig {
+    /// Where it answers.
+    pub url: String,
+    /// The variable with the token that its requests must bring.
+    pub token_env: Option<String>,
+    /// A request that has to be answered with features.
+    pub probe: Option<Probe>,
+}
+
+/// A request for one entity's features.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// The feature service.
+    pub service: String,
+    /// Join keys and their values.
+    pub entities: BTreeMap<String, String>,
 }
 
 impl Definitions {

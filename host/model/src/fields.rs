@@ -48,6 +48,32 @@ impl<'a> Fields<'a> {
         Some(Self { place: node.place, entries })
     }
 
+    /// Reads one of several objects: the one that its key `type` names, with that name.
+    pub(crate) fn read_variant(
+        node: &'a Node,
+        variants: &'static [(&'static str, &'static Object)],
+        problems: &mut Problems<'_>,
+    ) -> Option<(&'static str, Self)> {
+        let kind = match &node.value {
+            Value::Map(map) => map.iter().find(|(key, _)| key.name == "type").and_then(|(_, kind)| text_of(kind)),
+            _ => None,
+        };
+        match variants.iter().find(|(name, _)| kind.as_deref() == Some(*name)) {
+            Some((name, object)) => Some((name, Self::read(node, object, problems)?)),
+            None => {
+                let Value::Map(map) = &node.value else {
+                    problems.add(node.place, format!("it is a map of keys, found {}", node.noun()));
+                    return None;
+                };
+                let words: Vec<String> = variants.iter().map(|(name, _)| format!("`{name}`")).collect();
+                let place = map.iter().find(|(key, _)| key.name == "type").map_or(node.place, |(_, kind)| kind.place);
+                let given = kind.map(|kind| format!(", found `{kind}`")).unwrap_or_default();
+                problems.add(place, format!("`type` must be one of {}{given}", words.join(", ")));
+                None
+            }
+        }
+    }
+
     pub(crate) fn node(&self, key: &str) -> Option<&'a Node> {
         self.entries.get(key).copied()
     }
@@ -146,7 +172,7 @@ fn fits(node: &Node, key: &str, form: &Form, problems: &mut Problems<'_>) -> boo
             _ => expected("a name: a letter or `_`, then letters, digits, `_`, `-` and `.`"),
         },
         // Whoever reads the object says what is wrong with it.
-        (Form::Object(_), _) => true,
+        (Form::Object(_) | Form::Variant(_), _) => true,
         (Form::Selector(_), Value::Text(_) | Value::Map(_)) => true,
         (Form::Selector(_), _) => expected("`view`, `view:feature`, or a map with the key `view`"),
         (Form::Span, _) => {

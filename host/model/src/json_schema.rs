@@ -47,6 +47,16 @@ fn form(form_of: &Form) -> Json {
         Form::Object(inner) => object(inner),
         Form::Selector(inner) => json!({ "anyOf": [{ "type": "string" }, object(inner)] }),
         Form::Span => json!({ "anyOf": [{ "const": 0 }, { "type": "string", "pattern": SPAN }] }),
+        Form::Variant(variants) => {
+            let one_of = |(name, inner): &(&str, &Object)| {
+                let mut schema = object(inner);
+                if let Some(kind) = schema.pointer_mut("/properties/type") {
+                    *kind = json!({ "const": name });
+                }
+                schema
+            };
+            json!({ "oneOf": variants.iter().map(one_of).collect::<Vec<_>>() })
+        }
         // YAML takes some texts for numbers or flags.
         Form::Text => json!({ "type": ["string", "number", "boolean"] }),
         Form::Type => json!({ "type": "string" }),

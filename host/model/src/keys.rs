@@ -37,6 +37,8 @@ pub(crate) enum Form {
     Selector(&'static Object),
     /// A length of time: `1d`, `90m`.
     Span,
+    /// A map whose key `type` says which of these it is.
+    Variant(&'static [(&'static str, &'static Object)]),
     /// Any text.
     Text,
     /// The type of a value: `int64`, `list<string>`.
@@ -62,7 +64,16 @@ pub(crate) static STORE: Object = Object {
         required("project", Form::Name, "The project's name: the namespace of all else."),
         required("registry", Form::Text, "Folder or object-store URL that holds the registry."),
         required("online_store", Form::Object(&ONLINE_STORE), "The origin: where every snapshot is kept."),
-        optional("replicas", Form::Map(&Form::Object(&REPLICA)), "Places that `mezze publish --to NAME` copies snapshots to."),
+        optional("replicas", Form::Map(&Form::Variant(&REPLICAS)), "Places that `mezze publish --to NAME` copies snapshots to."),
+        optional("signing", Form::Object(&SIGNING), "How published heads are signed; without it they are not."),
+    ],
+};
+
+pub(crate) static SIGNING: Object = Object {
+    noun: "signing",
+    keys: &[
+        optional("key_env", Form::Text, "The environment variable with the secret key that `mezze keys new` made."),
+        optional("key_file", Form::Text, "The file with it."),
     ],
 };
 
@@ -74,11 +85,106 @@ pub(crate) static ONLINE_STORE: Object = Object {
     ],
 };
 
-pub(crate) static REPLICA: Object = Object {
-    noun: "replica",
+/// Replicas by their `type`.
+pub(crate) static REPLICAS: [(&str, &Object); 6] = [
+    ("directory", &DIRECTORY),
+    ("objects", &OBJECTS),
+    ("cloudflare-kv", &CLOUDFLARE_KV),
+    ("fastly-kv", &FASTLY_KV),
+    ("redis", &REDIS),
+    ("spin-sqlite", &SPIN_SQLITE),
+];
+
+const KIND: Key = required(
+    "type",
+    Form::Choice(&["directory", "objects", "cloudflare-kv", "fastly-kv", "redis", "spin-sqlite"]),
+    "What kind of place it is.",
+);
+const AUDIENCE: Key = optional(
+    "audience",
+    Form::Choice(&["server", "public"]),
+    "public: only views with `audience: public`, for browsers and plug-ins; the default of objects. server: all views; the default of the others.",
+);
+const HOST: Key =
+    optional("host", Form::Object(&HOST_KEYS), "The host that serves the replica: asked before and after a publish.");
+const API: Key = optional("api", Form::Text, "URL of the vendor's interface, where it is not the vendor's own.");
+
+static DIRECTORY: Object = Object {
+    noun: "directory replica",
+    keys: &[KIND, required("path", Form::Text, "The folder, or the URL: s3://, gs://, az://, file://."), HOST],
+};
+
+static OBJECTS: Object = Object {
+    noun: "replica of objects",
     keys: &[
-        required("type", Form::Choice(&["directory"]), "What kind of place it is: a folder or an object-store URL."),
-        required("path", Form::Text, "The folder, or the URL: s3://, gs://, az://, file://."),
+        KIND,
+        required("path", Form::Text, "The folder, or the URL, that a web server or a bucket hands out as files."),
+        AUDIENCE,
+        HOST,
+    ],
+};
+
+static CLOUDFLARE_KV: Object = Object {
+    noun: "Cloudflare replica",
+    keys: &[
+        KIND,
+        required("account_id", Form::Text, "The account."),
+        required("namespace_id", Form::Text, "The namespace of Workers KV."),
+        optional("token_env", Form::Text, "The environment variable with the API token: CLOUDFLARE_API_TOKEN if not given."),
+        API,
+        AUDIENCE,
+        HOST,
+    ],
+};
+
+static FASTLY_KV: Object = Object {
+    noun: "Fastly replica",
+    keys: &[
+        KIND,
+        required("store_id", Form::Text, "The KV Store."),
+        optional("token_env", Form::Text, "The environment variable with the API token: FASTLY_API_TOKEN if not given."),
+        API,
+        AUDIENCE,
+        HOST,
+    ],
+};
+
+static REDIS: Object = Object {
+    noun: "Redis replica",
+    keys: &[
+        KIND,
+        required("url", Form::Text, "redis://host:port/number, or rediss:// for TLS, without a password."),
+        optional("password_env", Form::Text, "The environment variable with the password, where there is one."),
+        AUDIENCE,
+        HOST,
+    ],
+};
+
+static SPIN_SQLITE: Object = Object {
+    noun: "Spin replica",
+    keys: &[
+        KIND,
+        required("path", Form::Text, "The file of Spin's key-value stores: .spin/sqlite_key_value.db in the application."),
+        optional("store", Form::Text, "The store's label: default if not given."),
+        AUDIENCE,
+        HOST,
+    ],
+};
+
+pub(crate) static HOST_KEYS: Object = Object {
+    noun: "host",
+    keys: &[
+        required("url", Form::Text, "Where it answers: https://features.example.com."),
+        optional("token_env", Form::Text, "The environment variable with the token that requests must bring, where they must."),
+        optional("probe", Form::Object(&PROBE), "A request that has to be answered with features after a publish."),
+    ],
+};
+
+pub(crate) static PROBE: Object = Object {
+    noun: "probe",
+    keys: &[
+        required("service", Form::Name, "The feature service to ask for."),
+        required("entities", Form::Map(&Form::Text), "Each join key with the value to ask for."),
     ],
 };
 

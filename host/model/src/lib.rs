@@ -20,8 +20,8 @@ mod tables;
 
 pub use check::{SourceColumn, check_against};
 pub use definitions::{
-    About, Availability, Definitions, Entity, FeatureService, FeatureView, Projection, ReplicaConfig, RequestSource, Source,
-    SourceFormat, StoreConfig,
+    About, Availability, Definitions, Entity, FeatureService, FeatureView, HostConfig, Probe, Projection, ReplicaConfig,
+    ReplicaKind, RequestSource, SigningConfig, Source, SourceFormat, StoreConfig,
 };
 pub use diff::{Action, Change, Diff, diff};
 pub use json::{digest, to_json};

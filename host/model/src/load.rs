@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use mezze_core::{Audience, FeatureSchema, KEY_COLUMNS_MAX, KeyType, Span, ValueType};
 
 use crate::definitions::{
-    About, Availability, Definitions, Entity, FeatureService, FeatureView, Projection, ReplicaConfig, RequestSource, Source,
-    SourceFormat, StoreConfig,
+    About, Availability, Definitions, Entity, FeatureService, FeatureView, HostConfig, Probe, Projection, ReplicaConfig,
+    ReplicaKind, RequestSource, SigningConfig, Source, SourceFormat, StoreConfig,
 };
 use crate::fields::{Fields, text_of};
 use crate::keys;
@@ -183,18 +183,65 @@ fn read_store(repo: &Path, variable: &dyn Fn(&str) -> Option<String>, found: &mu
     let replicas = fields
         .map("replicas")
         .iter()
-        .filter_map(|(name, node)| {
-            let replica = Fields::read(node, &keys::REPLICA, &mut problems)?;
-            Some((name.name.clone(), ReplicaConfig::Directory { path: replica.text("path")? }))
-        })
+        .filter_map(|(name, node)| Some((name.name.clone(), read_replica(node, &mut problems)?)))
         .collect();
+    let signing = fields.node("signing").and_then(|node| {
+        let signing = Fields::read(node, &keys::SIGNING, &mut problems)?;
+        match (signing.text("key_env"), signing.text("key_file")) {
+            (Some(name), None) => Some(SigningConfig::Env(name)),
+            (None, Some(path)) => Some(SigningConfig::File(path)),
+            _ => {
+                problems.add(node.place, "signing needs one of the keys `key_env` and `key_file`");
+                None
+            }
+        }
+    });
     Some(StoreConfig {
         repo: repo.to_path_buf(),
         project: fields.text("project")?,
         registry: fields.text("registry")?,
         online_store: online_store.text("path")?,
         replicas,
+        signing,
     })
+}
+
+fn read_replica(node: &Node, problems: &mut Problems<'_>) -> Option<ReplicaConfig> {
+    let (kind, fields) = Fields::read_variant(node, &keys::REPLICAS, problems)?;
+    let text = |key| fields.text(key);
+    let token_env = |default: &str| text("token_env").unwrap_or_else(|| default.to_owned());
+    let kind = match kind {
+        "objects" => ReplicaKind::Objects { path: text("path")? },
+        "cloudflare-kv" => ReplicaKind::CloudflareKv {
+            account_id: text("account_id")?,
+            namespace_id: text("namespace_id")?,
+            token_env: token_env("CLOUDFLARE_API_TOKEN"),
+            api: text("api"),
+        },
+        "fastly-kv" => {
+            ReplicaKind::FastlyKv { store_id: text("store_id")?, token_env: token_env("FASTLY_API_TOKEN"), api: text("api") }
+        }
+        "redis" => ReplicaKind::Redis { url: text("url")?, password_env: text("password_env") },
+        "spin-sqlite" => {
+            ReplicaKind::SpinSqlite { path: text("path")?, store: text("store").unwrap_or_else(|| "default".to_owned()) }
+        }
+        _ => ReplicaKind::Directory { path: text("path")? },
+    };
+    let audience = match text("audience").as_deref() {
+        Some("public") => Audience::Public,
+        // Whoever reads objects is a browser, unless it is said otherwise.
+        None if matches!(kind, ReplicaKind::Objects { .. }) => Audience::Public,
+        _ => Audience::Server,
+    };
+    let host = fields.node("host").and_then(|node| {
+        let host = Fields::read(node, &keys::HOST_KEYS, problems)?;
+        let probe = host.node("probe").and_then(|node| {
+            let probe = Fields::read(node, &keys::PROBE, problems)?;
+            Some(Probe { service: probe.text("service")?, entities: probe.text_map("entities") })
+        });
+        Some(HostConfig { url: host.text("url")?, token_env: host.text("token_env"), probe })
+    });
+    Some(ReplicaConfig { kind, audience, host })
 }
 
 /// An object, and where it is defined.

@@ -17,6 +17,11 @@ pub fn created_key(segment: SegmentId, table: u16) -> String {
     format!("{CREATED}/{segment}/{table}")
 }
 
+/// The key of the hashes of a segment's pages, which signed replicas are verified by.
+pub fn tree_key(segment: SegmentId, table: u16) -> String {
+    format!("{TREES}/{segment}/{table}")
+}
+
 /// The key of an epoch's record.
 pub(crate) fn epoch_key(epoch: u64) -> String {
     format!("{EPOCHS}/{epoch:020}")
@@ -35,6 +40,11 @@ pub(crate) fn forget_key(epoch: u64) -> String {
 /// The key of a replica's publish record.
 pub(crate) fn record_key(replica: &str) -> String {
     format!("{REPLICAS}/{replica}/record")
+}
+
+/// The key of what a replica is pinned to.
+pub(crate) fn pin_key(replica: &str) -> String {
+    format!("{REPLICAS}/{replica}/pin")
 }
 
 /// The folder of a replica's leases.
@@ -56,6 +66,7 @@ pub(crate) fn number_of(key: &str) -> Option<u64> {
 pub(crate) const MANIFESTS: &str = "m";
 pub(crate) const SEGMENTS: &str = "s";
 pub(crate) const CREATED: &str = "c";
+pub(crate) const TREES: &str = "t";
 pub(crate) const EPOCHS: &str = "epochs";
 pub(crate) const STATES: &str = "state";
 pub(crate) const FORGETS: &str = "forgets";

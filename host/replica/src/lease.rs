@@ -4,7 +4,7 @@ use mezze_core::{Span, Timestamp};
 
 use crate::layout::{lease_folder, lease_key, number_of};
 use crate::record::{LeaseRecord, seal, unseal};
-use crate::{Error, Origin, Store};
+use crate::{Clock, Error, Origin, Store};
 
 /// The right to write to a replica, until it ends or a later one is given out.
 ///
@@ -16,6 +16,8 @@ pub struct Lease {
     store: Store,
     replica: String,
     record: LeaseRecord,
+    /// Something that was written under it may still be done until then.
+    kept_until: Option<Timestamp>,
 }
 
 impl Lease {
@@ -36,15 +38,24 @@ impl Lease {
         let fence = newest.map_or(1, |newest| newest.fence.saturating_add(1));
         let expires_at = now.saturating_add(length);
         let record = LeaseRecord { fence, holder: holder.to_owned(), expires_at, released: false };
-        if !store.create(&lease_key(replica, fence), seal(&record)?).await? {
+        let key = lease_key(replica, fence);
+        let sealed = seal(&record)?;
+        // A service's reply may be lost, and the call made again finds what it wrote the first time.
+        let is_ours = store.create(&key, sealed.clone()).await? || store.read(&key).await?.is_some_and(|found| found == sealed);
+        if !is_ours {
             return Err(Error::Conflict { what: format!("lease {fence} of replica {replica}") });
         }
-        Ok(Self { store, replica: replica.to_owned(), record })
+        Ok(Self { store, replica: replica.to_owned(), record, kept_until: None })
     }
 
     /// Its number: higher than that of every lease before it.
     pub const fn fence(&self) -> u64 {
         self.record.fence
+    }
+
+    /// For how long it still runs.
+    pub const fn left(&self, now: Timestamp) -> Span {
+        self.record.expires_at.since(now)
     }
 
     /// Checks that it still holds at `now`: to be asked before each write that others can see.
@@ -65,17 +76,47 @@ impl Lease {
     /// [`Error::Conflict`] where it ended, or someone else has a later one.
     pub async fn renew(&mut self, now: Timestamp, length: Span) -> Result<(), Error> {
         self.check(now).await?;
-        self.record.expires_at = now.saturating_add(length);
-        self.write().await
+        let renewed = LeaseRecord { expires_at: now.saturating_add(length), ..self.record.clone() };
+        self.write(&renewed).await?;
+        self.record = renewed;
+        Ok(())
     }
 
-    /// Gives it back, so that the next holder need not wait for its end.
+    /// Checks that it holds for longer than any call takes, and makes it run for `length` anew where a third of it is over.
+    ///
+    /// # Errors
+    /// As for [`Lease::check`].
+    pub(crate) async fn hold(&mut self, clock: &dyn Clock, length: Span) -> Result<(), Error> {
+        for _ in 0..HOLDS {
+            let now = clock.now();
+            if self.left(now).nanos() < length.nanos() / 3 * 2 {
+                self.renew(now, length).await?;
+            } else {
+                self.check(now).await?;
+            }
+            // To look may have taken long itself.
+            if self.left(clock.now()).nanos() > length.nanos() / 2 {
+                return Ok(());
+            }
+        }
+        Err(Error::Conflict { what: format!("the lease of replica {}", self.replica) })
+    }
+
+    /// Lets nobody else have it before `until`, unless it ends by itself.
+    pub(crate) fn keep_until(&mut self, until: Timestamp) {
+        self.kept_until = self.kept_until.max(Some(until));
+    }
+
+    /// Gives it back, so that the next holder need not wait for its end, unless what was written under it may still be done.
     ///
     /// # Errors
     /// [`Error::Unavailable`] where the origin fails: then it ends by itself.
     pub async fn release(mut self) -> Result<(), Error> {
-        self.record.released = true;
-        self.write().await?;
+        match self.kept_until {
+            Some(until) => self.record.expires_at = self.record.expires_at.min(until),
+            None => self.record.released = true,
+        }
+        self.write(&self.record).await?;
         // Lower numbers say nothing any more; the highest has to stay, so that no number is given out twice.
         for object in self.store.list(&lease_folder(&self.replica)).await? {
             if number_of(&object.key).is_some_and(|fence| fence < self.record.fence) {
@@ -85,8 +126,8 @@ impl Lease {
         Ok(())
     }
 
-    async fn write(&self) -> Result<(), Error> {
-        self.store.replace(&lease_key(&self.replica, self.record.fence), seal(&self.record)?).await
+    async fn write(&self, record: &LeaseRecord) -> Result<(), Error> {
+        self.store.replace(&lease_key(&self.replica, record.fence), seal(record)?).await
     }
 }
 
@@ -96,3 +137,6 @@ async fn newest(store: &Store, replica: &str) -> Result<Option<LeaseRecord>, Err
     let bytes = store.require(&key).await?;
     unseal(&store.full_name(&key), &bytes).map(Some)
 }
+
+/// How often it is looked at until that is fast enough.
+const HOLDS: u32 = 3;

@@ -7,11 +7,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::layout::{
-    CREATED, EPOCHS, FORGETS, MANIFESTS, REPLICAS, SEGMENTS, STATES, epoch_key, forget_key, manifest_key, number_of, record_key,
-    segment_key, state_key,
+    CREATED, EPOCHS, FORGETS, MANIFESTS, REPLICAS, SEGMENTS, STATES, epoch_key, forget_key, manifest_key, number_of, pin_key,
+    record_key, segment_key, state_key,
 };
 use crate::local::SCRATCH_FOLDER;
-use crate::record::{EpochRecord, ForgetRecord, PublishRecord, Reason, seal, unseal};
+use crate::record::{EpochRecord, ForgetRecord, Pin, PublishRecord, Reason, seal, unseal};
 use crate::{Error, FolderLock, Store};
 
 /// The place that holds every segment and manifest, decides which epoch names which snapshot, and keeps what builds and
@@ -51,15 +51,18 @@ impl Origin {
         &self.store
     }
 
-    /// The newest epoch, or `None` before the first.
+    /// The newest epoch that is not for one replica alone, or `None` before the first.
     ///
     /// # Errors
     /// [`Error::Corrupt`] or [`Error::Unavailable`].
     pub async fn latest(&self) -> Result<Option<EpochRecord>, Error> {
-        match self.epoch_numbers().await?.last() {
-            Some(newest) => self.epoch(*newest).await,
-            None => Ok(None),
+        for number in self.epoch_numbers().await?.into_iter().rev() {
+            // One that is gone since was old.
+            if let Some(record) = self.epoch(number).await?.filter(|record| record.replica.is_none()) {
+                return Ok(Some(record));
+            }
         }
+        Ok(None)
     }
 
     /// The newest epoch.
@@ -68,6 +71,15 @@ impl Origin {
     /// [`Error::NoSnapshot`] before the first, and the errors of [`Origin::latest`].
     pub async fn require_latest(&self) -> Result<EpochRecord, Error> {
         self.latest().await?.ok_or_else(|| Error::NoSnapshot { place: self.store.place() })
+    }
+
+    /// The record of an epoch.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where there is none, and the errors of [`Origin::epoch`].
+    pub async fn require_epoch(&self, epoch: u64) -> Result<EpochRecord, Error> {
+        let none = || Error::Refused(format!("{} has no epoch {epoch} any more", self.store.place()));
+        self.epoch(epoch).await?.ok_or_else(none)
     }
 
     /// The epochs that still have a record, oldest first.
@@ -102,15 +114,106 @@ impl Origin {
     /// # Errors
     /// [`Error::Conflict`] where someone else took the epoch: then nothing was changed.
     pub async fn commit(&self, new: NewEpoch) -> Result<EpochRecord, Error> {
-        let epoch = new.after.map_or(1, |after| after.saturating_add(1));
+        let mut epoch = new.after.map_or(1, |after| after.saturating_add(1));
+        loop {
+            if let Some(record) = self.create_epoch(epoch, new, None).await? {
+                self.refresh_head().await?;
+                return Ok(record);
+            }
+            // Epochs of single replicas do not count: what they hold is not what is current.
+            if self.epoch(epoch).await?.is_none_or(|taken| taken.replica.is_none()) {
+                return Err(Error::Conflict { what: format!("epoch {epoch} of {}", self.store.place()) });
+            }
+            epoch = epoch.saturating_add(1);
+        }
+    }
+
+    /// Writes an epoch's record, or returns `None` where the epoch is taken.
+    async fn create_epoch(&self, epoch: u64, new: NewEpoch, replica: Option<&str>) -> Result<Option<EpochRecord>, Error> {
         let NewEpoch { parent, snapshot, reason, issued_at, .. } = new;
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        let record = EpochRecord { epoch, parent, snapshot, reason, issued_at, version };
-        if !self.store.create(&epoch_key(epoch), seal(&record)?).await? {
-            return Err(Error::Conflict { what: format!("epoch {epoch} of {}", self.store.place()) });
+        let replica = replica.map(str::to_owned);
+        let record = EpochRecord { epoch, parent, snapshot, reason, replica, issued_at, version };
+        let is_ours = self.store.create(&epoch_key(epoch), seal(&record)?).await?
+            // A service's reply may be lost, and the call made again finds what it wrote the first time.
+            || self.epoch(epoch).await?.is_some_and(|found| found == record);
+        Ok(is_ours.then_some(record))
+    }
+
+    /// Gives the next epoch to one replica alone, with the content of another epoch. The origin's head stays.
+    async fn create_own_epoch(
+        &self,
+        replica: &str,
+        content: &EpochRecord,
+        reason: Reason,
+        now: Timestamp,
+    ) -> Result<EpochRecord, Error> {
+        loop {
+            let after = self.epoch_numbers().await?.last().copied();
+            let new = NewEpoch { after, parent: Some(content.epoch), snapshot: content.snapshot, reason, issued_at: now };
+            let epoch = after.map_or(1, |after| after.saturating_add(1));
+            // Someone else may take it, and then the one after it is as good.
+            if let Some(record) = self.create_epoch(epoch, new, Some(replica)).await? {
+                return Ok(record);
+            }
         }
-        self.refresh_head().await?;
+    }
+
+    /// Gives a replica that has an epoch of its own a later one, with the content of `latest`.
+    pub(crate) async fn commit_for(&self, replica: &str, latest: &EpochRecord, now: Timestamp) -> Result<EpochRecord, Error> {
+        self.create_own_epoch(replica, latest, Reason::Resume, now).await
+    }
+
+    /// Gives one replica an epoch with earlier content, and pins it there. The replica is to be published to next. `to` is an epoch;
+    /// `None` goes back to the content before what it serves.
+    ///
+    /// # Errors
+    /// As for [`Origin::rollback`], and [`Error::Refused`] where nothing was published to it.
+    pub async fn rollback_replica(
+        &self,
+        replica: &str,
+        to: Option<u64>,
+        holder: &str,
+        now: Timestamp,
+    ) -> Result<EpochRecord, Error> {
+        let served = self.publish_record(replica).await?;
+        let served = served.ok_or_else(|| Error::Refused(format!("nothing was published to replica {replica} yet")))?;
+        let served = self.require_epoch(served.epoch).await?;
+        let target = self.rollback_target(&served, to).await?;
+        let record = self.create_own_epoch(replica, &target, Reason::Rollback, now).await?;
+        self.set_pin(replica, Some(Pin { epoch: record.epoch, pinned_at: now, holder: holder.to_owned() })).await?;
         Ok(record)
+    }
+
+    /// What a replica is pinned to.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] or [`Error::Unavailable`].
+    pub async fn pin(&self, replica: &str) -> Result<Option<Pin>, Error> {
+        let key = pin_key(replica);
+        let Some(bytes) = self.store.read(&key).await? else { return Ok(None) };
+        unseal(&self.store.full_name(&key), &bytes).map(Some)
+    }
+
+    /// Makes a replica stay at an epoch, or follow the origin again.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the place fails.
+    pub async fn set_pin(&self, replica: &str, pin: Option<Pin>) -> Result<(), Error> {
+        match pin {
+            Some(pin) => self.store.replace(&pin_key(replica), seal(&pin)?).await,
+            None => self.store.delete(&pin_key(replica)).await,
+        }
+    }
+
+    /// What a replica was last given, `None` if nothing was.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] or [`Error::Unavailable`].
+    pub async fn publish_record(&self, replica: &str) -> Result<Option<PublishRecord>, Error> {
+        let key = record_key(replica);
+        let Some(bytes) = self.store.read(&key).await? else { return Ok(None) };
+        unseal(&self.store.full_name(&key), &bytes).map(Some)
     }
 
     /// Makes the head name the newest epoch, if it does not: after a run that ended between the two. Never goes back.
@@ -298,16 +401,29 @@ impl Origin {
     pub async fn rollback(&self, to: Option<u64>, now: Timestamp) -> Result<EpochRecord, Error> {
         let _lock = FolderLock::build(&self.store)?;
         let latest = self.require_latest().await?;
+        let target = self.rollback_target(&latest, to).await?;
+        self.commit(NewEpoch {
+            after: Some(latest.epoch),
+            parent: Some(target.epoch),
+            snapshot: target.snapshot,
+            reason: Reason::Rollback,
+            issued_at: now,
+        })
+        .await
+    }
+
+    /// The epoch whose content is to replace that of `served`; all of its objects are there.
+    async fn rollback_target(&self, served: &EpochRecord, to: Option<u64>) -> Result<EpochRecord, Error> {
         let target = match to {
             Some(epoch) => epoch,
-            None => self.before(&latest).await?,
+            None => self.before(served).await?,
         };
         let known = self.epoch_numbers().await?;
         let Some(target) = self.epoch(target).await? else {
             let known = known.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
             return Err(Error::Refused(format!("there is no epoch {target} to go back to; there are {known}")));
         };
-        if target.snapshot == latest.snapshot {
+        if target.snapshot == served.snapshot {
             return Err(Error::Refused(format!(
                 "epoch {} has the snapshot that is served now: {}",
                 target.epoch, target.snapshot
@@ -322,14 +438,7 @@ impl Origin {
             }
         }
         self.check_complete(&target).await?;
-        self.commit(NewEpoch {
-            after: Some(latest.epoch),
-            parent: Some(target.epoch),
-            snapshot: target.snapshot,
-            reason: Reason::Rollback,
-            issued_at: now,
-        })
-        .await
+        Ok(target)
     }
 
     /// The epoch of the content before this one's.
@@ -369,12 +478,25 @@ impl Origin {
     }
 }
 
-/// The keys of the segment files that a snapshot needs.
-pub(crate) fn segment_keys(manifest: &Manifest) -> Vec<String> {
+/// The segments that a snapshot needs, each with the number of its table.
+pub(crate) fn segments_of(manifest: &Manifest) -> impl Iterator<Item = (SegmentId, u16)> {
     let tables = manifest.tables.iter().zip(0_u16..);
-    tables
-        .flat_map(|(table, number)| table.base.iter().chain(&table.delta).map(move |segment| segment_key(segment.id, number)))
-        .collect()
+    tables.flat_map(|(table, number)| table.base.iter().chain(&table.delta).map(move |segment| (segment.id, number)))
+}
+
+/// The keys of the segment files that a snapshot needs.
+pub(crate) fn segment_keys(manifest: &Manifest) -> impl Iterator<Item = String> {
+    segments_of(manifest).map(|(segment, table)| segment_key(segment, table))
+}
+
+/// The snapshots that a head names, in its order.
+pub(crate) fn named_by(head: &Head) -> impl Iterator<Item = SnapshotId> {
+    std::iter::once(head.snapshot).chain(head.previous.iter().map(|previous| previous.snapshot))
+}
+
+/// The epochs that a head names, in its order.
+pub(crate) fn epochs_of(head: &Head) -> impl Iterator<Item = u64> {
+    std::iter::once(head.epoch).chain(head.previous.iter().map(|previous| previous.epoch))
 }
 
 pub(crate) fn encode_head(head: &Head) -> Result<Vec<u8>, Error> {

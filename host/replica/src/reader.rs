@@ -3,9 +3,10 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use futures::stream::{self, StreamExt as _};
-use mezze_core::{HEAD_KEY, Head, PageKey, PageRef, Plan, SegmentId, Snapshot};
+use mezze_core::{HEAD_KEY, Head, PageKey, PageRef, Plan, SegmentId, SignedHead, Snapshot, Timestamp, Trust};
 
 use crate::cache::PageCache;
+use crate::layout::manifest_key;
 use crate::origin::{decode_manifest, read_manifest};
 use crate::segments::Segments;
 use crate::{Error, Store};
@@ -17,6 +18,7 @@ use crate::{Error, Store};
 #[derive(Debug)]
 pub struct Reader {
     store: Store,
+    trust: Trust,
     pages: PageCache,
     current: RwLock<Current>,
     segments: Segments,
@@ -25,7 +27,7 @@ pub struct Reader {
 /// A head, and the snapshots that it names, as far as they have been opened.
 #[derive(Clone, Debug)]
 struct Current {
-    head: Arc<Head>,
+    head: Arc<SignedHead>,
     snapshot: Snapshot,
     previous: Vec<Snapshot>,
 }
@@ -36,10 +38,21 @@ impl Reader {
     /// # Errors
     /// [`Error::NoSnapshot`] where there is no head yet; otherwise as for [`Reader::refresh`].
     pub async fn open(store: Store, cache_bytes: usize) -> Result<Self, Error> {
-        let head = read_head(&store).await?.ok_or_else(|| Error::NoSnapshot { place: store.place() })?;
-        let snapshot = open_snapshot(&store, &head).await?;
+        Self::open_trusting(store, cache_bytes, Trust::none(), Timestamp::MIN).await
+    }
+
+    /// The same, for heads that `trust` accepts, and manifests and pages that they vouch for.
+    ///
+    /// # Errors
+    /// [`Error::Untrusted`] where it does not accept them; otherwise as for [`Reader::open`].
+    pub async fn open_trusting(store: Store, cache_bytes: usize, trust: Trust, now: Timestamp) -> Result<Self, Error> {
+        let (head, snapshot) = match read_signed_head(&store).await? {
+            Some((value, head)) => open_snapshot(&store, &trust, &value, head, now).await?,
+            None => return Err(Error::NoSnapshot { place: store.place() }),
+        };
         let current = Current { head: Arc::new(head), snapshot, previous: Vec::new() };
-        Ok(Self { store, pages: PageCache::new(cache_bytes), current: RwLock::new(current), segments: Segments::default() })
+        let (pages, segments) = (PageCache::new(cache_bytes), Segments::default());
+        Ok(Self { store, trust, pages, current: RwLock::new(current), segments })
     }
 
     /// Where it reads.
@@ -47,25 +60,51 @@ impl Reader {
         &self.store
     }
 
+    /// Whose snapshots it reads.
+    pub const fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
     /// The snapshot that answers now.
     pub fn snapshot(&self) -> Snapshot {
         self.read_current(|current| current.snapshot.clone())
+    }
+
+    /// Whether the head is signed, by whomever.
+    pub fn is_signed(&self) -> bool {
+        self.read_current(|current| current.head.signature.is_some())
+    }
+
+    /// Checks that the snapshot that answers now may do so: it may have been signed too long ago by now. A head that was signed
+    /// anew changes that: see [`Reader::refresh`].
+    ///
+    /// # Errors
+    /// [`Error::Untrusted`].
+    pub fn check_age(&self, now: Timestamp) -> Result<(), Error> {
+        let checked = self.read_current(|current| self.trust.check_age(current.head.signature.as_ref(), now));
+        checked.map_err(|source| Error::Untrusted { key: self.store.full_name(HEAD_KEY), source })
     }
 
     /// Reads the head again, and switches to the snapshot that it names if its epoch is later. Requests that began before
     /// end with the snapshot that they began with. Returns the new snapshot, or `None` if there is no later one.
     ///
     /// # Errors
-    /// [`Error::Corrupt`], [`Error::Format`], [`Error::Missing`] or [`Error::Unavailable`]; then the snapshot before
-    /// answers on.
-    pub async fn refresh(&self) -> Result<Option<Snapshot>, Error> {
-        let Some(head) = read_head(&self.store).await? else { return Ok(None) };
-        if head.epoch <= self.snapshot().epoch() {
+    /// [`Error::Corrupt`], [`Error::Format`], [`Error::Missing`], [`Error::Unavailable`] or [`Error::Untrusted`]; then the
+    /// snapshot before answers on.
+    pub async fn refresh(&self, now: Timestamp) -> Result<Option<Snapshot>, Error> {
+        let Some((value, head)) = read_signed_head(&self.store).await? else { return Ok(None) };
+        if !self.read_current(|current| self.trust.is_news(&current.head, &head)) {
             return Ok(None);
         }
-        let snapshot = open_snapshot(&self.store, &head).await?;
+        let (head, snapshot) = open_snapshot(&self.store, &self.trust, &value, head, now).await?;
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        if head.epoch <= current.head.epoch {
+        if !self.trust.is_news(&current.head, &head) {
+            return Ok(None);
+        }
+        if current.head.head.epoch == head.head.epoch {
+            // Only signed anew.
+            current.head = Arc::new(head);
+            current.previous.clear();
             return Ok(None);
         }
         *current = Current { head: Arc::new(head), snapshot: snapshot.clone(), previous: Vec::new() };
@@ -84,12 +123,15 @@ impl Reader {
         if opened.is_some() {
             return Ok(opened);
         }
-        let Some(previous) = head.previous.get(number) else { return Ok(None) };
+        let Some(previous) = head.head.previous.get(number) else { return Ok(None) };
         let manifest = read_manifest(&self.store, previous.snapshot).await?;
+        let key = || self.store.full_name(&manifest_key(previous.snapshot));
+        let checked = self.trust.check_manifest(head.signature.as_ref(), number + 1, &manifest);
+        checked.map_err(|source| Error::Untrusted { key: key(), source })?;
         let manifest = decode_manifest(&self.store, previous.snapshot, &manifest)?;
         let snapshot = Snapshot::new(previous.snapshot, previous.epoch, previous.issued_at, manifest);
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        if current.head.epoch == head.epoch && current.previous.len() == number {
+        if Arc::ptr_eq(&current.head, &head) && current.previous.len() == number {
             current.previous.push(snapshot.clone());
         }
         Ok(Some(snapshot))
@@ -132,7 +174,13 @@ impl Reader {
             return Err(fault(format!("its file has {bucket_count} pages, the manifest says {expected}")));
         }
         let bytes: Arc<[u8]> = bytes.into();
-        PageRef::verify(&bytes, &key, segment.bucket_count, &table.schema).map_err(|error| fault(error.to_string()))?;
+        let page =
+            PageRef::verify(&bytes, &key, segment.bucket_count, &table.schema).map_err(|error| fault(error.to_string()))?;
+        if self.trust.is_required() {
+            let path = self.segments.path(&self.store, key).await.map_err(|error| fault(error.to_string()))?;
+            let checked = self.trust.check_page(&[&bytes, &path[..]].concat(), &page, &key, segment);
+            checked.map_err(|error| fault(error.to_string()))?;
+        }
         self.pages.put(key, Arc::clone(&bytes));
         Ok(bytes)
     }
@@ -171,13 +219,33 @@ pub async fn read_head(store: &Store) -> Result<Option<Head>, Error> {
     Head::decode(&bytes).map(Some).map_err(|source| Error::Format { key: store.full_name(HEAD_KEY), source })
 }
 
-async fn open_snapshot(store: &Store, head: &Head) -> Result<Snapshot, Error> {
-    let bytes = match &head.manifest {
-        Some(manifest) => manifest.clone(),
+/// The value of the head's key, and what it is.
+async fn read_signed_head(store: &Store) -> Result<Option<(bytes::Bytes, SignedHead)>, Error> {
+    let Some(value) = store.read(HEAD_KEY).await? else { return Ok(None) };
+    let head = SignedHead::decode(&value).map_err(|source| Error::Format { key: store.full_name(HEAD_KEY), source })?;
+    Ok(Some((value, head)))
+}
+
+/// The snapshot of a head that was read from this value.
+async fn open_snapshot(
+    store: &Store,
+    trust: &Trust,
+    value: &[u8],
+    mut signed: SignedHead,
+    now: Timestamp,
+) -> Result<(SignedHead, Snapshot), Error> {
+    let untrusted = |key: &str, source| Error::Untrusted { key: store.full_name(key), source };
+    trust.check_head(value, &signed, now).map_err(|source| untrusted(HEAD_KEY, source))?;
+    let head = &mut signed.head;
+    let bytes = match head.manifest.take() {
+        Some(manifest) => manifest,
         None => read_manifest(store, head.snapshot).await?,
     };
+    let checked = trust.check_manifest(signed.signature.as_ref(), 0, &bytes);
+    checked.map_err(|source| untrusted(&manifest_key(head.snapshot), source))?;
     let manifest = decode_manifest(store, head.snapshot, &bytes)?;
-    Ok(Snapshot::new(head.snapshot, head.epoch, head.issued_at, manifest))
+    let snapshot = Snapshot::new(head.snapshot, head.epoch, head.issued_at, manifest);
+    Ok((signed, snapshot))
 }
 
 /// Pages that are read at once from a service.

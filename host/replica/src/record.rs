@@ -22,6 +22,9 @@ pub struct EpochRecord {
     pub snapshot: SnapshotId,
     /// What made it.
     pub reason: Reason,
+    /// The one replica that it is for, where it is not for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<String>,
     /// When, by the clock of whoever made it.
     #[serde(with = "nanos", rename = "issued_at_nanos")]
     pub issued_at: Timestamp,
@@ -40,6 +43,8 @@ pub enum Reason {
     Forget,
     /// New rows.
     Materialize,
+    /// A replica that had been rolled back by itself goes on with what the others have.
+    Resume,
     /// An earlier snapshot was made current again.
     Rollback,
 }
@@ -50,6 +55,7 @@ impl fmt::Display for Reason {
             Self::Compact => "compact",
             Self::Forget => "forget",
             Self::Materialize => "materialize",
+            Self::Resume => "resume",
             Self::Rollback => "rollback",
         })
     }
@@ -73,6 +79,41 @@ pub struct PublishRecord {
     pub published_at: Timestamp,
     /// The number of the lease under which it was written.
     pub fence: u64,
+    /// Snapshots that earlier heads named: readers may answer from them for a while.
+    #[serde(default)]
+    pub retired: Vec<Retired>,
+}
+
+/// A snapshot that the head of a replica does not name any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Retired {
+    /// The snapshot.
+    #[serde(with = "text")]
+    pub snapshot: SnapshotId,
+    /// Since when, by the publisher's clock.
+    #[serde(with = "nanos", rename = "at_nanos")]
+    pub at: Timestamp,
+}
+
+/// The epoch that a replica stays at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Pin {
+    /// The epoch.
+    pub epoch: u64,
+    /// Since when, by the clock of whoever said so.
+    #[serde(with = "nanos", rename = "pinned_at_nanos")]
+    pub pinned_at: Timestamp,
+    /// Who said so.
+    pub holder: String,
+}
+
+impl Pin {
+    /// A pin to this epoch.
+    pub const fn new(epoch: u64, pinned_at: Timestamp, holder: String) -> Self {
+        Self { epoch, pinned_at, holder }
+    }
 }
 
 /// What a removal of entities leaves to be done: these segments still hold their rows.

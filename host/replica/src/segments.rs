@@ -5,9 +5,11 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use mezze_core::{PageKey, SEGMENT_FOOTER_BYTES, SegmentId, SegmentIndex};
+use mezze_core::{Digest, PageKey, SEGMENT_FOOTER_BYTES, SegmentId, SegmentIndex, Tree, path_bytes};
+use tokio::sync::OnceCell;
 
 use crate::layout::segment_key;
+use crate::tree::read_tree;
 use crate::{Error, Store};
 
 /// The segments whose indexes have been read. Shared by the threads of a server.
@@ -23,6 +25,8 @@ struct SegmentFile {
     key: String,
     /// The open file, if the store is a folder: it can be read on even after a prune.
     file: Option<File>,
+    /// The hashes of its pages, once someone wanted them.
+    tree: OnceCell<Tree>,
 }
 
 impl Segments {
@@ -52,9 +56,41 @@ impl Segments {
         Ok((bytes, file.index.bucket_count()))
     }
 
+    /// A page and behind it the path to the root of its segment's tree: the value of its key in a key-value store.
+    pub(crate) async fn read_with_path(&self, store: &Store, key: PageKey) -> Result<Vec<u8>, Error> {
+        let (mut bytes, _) = self.read(store, key).await?;
+        bytes.extend(self.path(store, key).await?);
+        Ok(bytes)
+    }
+
+    /// The path from a page to the root of its segment's tree, as the leaves beside the segment have it.
+    pub(crate) async fn path(&self, store: &Store, key: PageKey) -> Result<Vec<u8>, Error> {
+        let file = self.segment(store, key.segment, key.table).await?;
+        Ok(file.tree(store).await?.path(key.bucket).unwrap_or_default())
+    }
+
     /// How many pages a segment's table has.
     pub(crate) async fn bucket_count(&self, store: &Store, segment: SegmentId, table: u16) -> Result<u32, Error> {
         Ok(self.segment(store, segment, table).await?.index.bucket_count())
+    }
+
+    /// The hash of a page that its segment's tree is made of.
+    pub(crate) async fn leaf(&self, store: &Store, key: PageKey) -> Result<Digest, Error> {
+        let file = self.segment(store, key.segment, key.table).await?;
+        let leaves = file.tree(store).await?.leaves();
+        let leaf = usize::try_from(key.bucket).ok().and_then(|bucket| leaves.get(bucket)).copied();
+        leaf.ok_or_else(|| Error::Corrupt { key: store.full_name(&file.key), detail: format!("it has no page {}", key.bucket) })
+    }
+
+    /// Bytes of each page of a segment's table with its path, in order of bucket.
+    pub(crate) async fn page_sizes(&self, store: &Store, segment: SegmentId, table: u16) -> Result<Vec<u64>, Error> {
+        let file = self.segment(store, segment, table).await?;
+        let path = path_bytes(file.index.bucket_count()) as u64;
+        let sizes = (0..file.index.bucket_count()).map(|bucket| {
+            let range = file.index.page_range(bucket).unwrap_or(0..0);
+            range.end - range.start + path
+        });
+        Ok(sizes.collect())
     }
 
     /// Closes the files of others. Requests under way may still open one again: that is a read more, and no harm.
@@ -70,6 +106,13 @@ impl Segments {
         let opened = Arc::new(open_segment(store, segment, table).await?);
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(open.entry((segment, table)).or_insert(opened)))
+    }
+}
+
+impl SegmentFile {
+    async fn tree(&self, store: &Store) -> Result<&Tree, Error> {
+        let SegmentIndex { segment, table, .. } = self.index;
+        self.tree.get_or_try_init(|| read_tree(store, segment, table, self.index.bucket_count())).await
     }
 }
 
@@ -115,7 +158,7 @@ async fn open_segment(store: &Store, segment: SegmentId, table: u16) -> Result<S
     if index.segment != segment || index.table != table || index.pages_bytes() + tail_bytes != size {
         return Err(Error::Corrupt { key: name, detail: "it is another segment's file, or cut".into() });
     }
-    Ok(SegmentFile { index, key, file })
+    Ok(SegmentFile { index, key, file, tree: OnceCell::new() })
 }
 
 fn open_file(path: &Path) -> std::io::Result<(File, u64)> {

@@ -66,7 +66,8 @@ fn head() -> Vec<u8> {
         vec![KeyColumn::new("user", "user", KeyType::Int)],
         vec![ViewSchema::new("view", Span::ZERO, Audience::Server, features)],
     );
-    let base = Segment { id: ID, bucket_count: BUCKETS, row_count: 0, page_bytes: 0, time_shifts: vec![Span::ZERO] };
+    let base =
+        Segment { id: ID, bucket_count: BUCKETS, row_count: 0, page_bytes: 0, root: [0; 32], time_shifts: vec![Span::ZERO] };
     let projection =
         ServiceProjection { table: 0, view: 0, alias: None, join_key_map: vec![], features: (0..FEATURES).collect() };
     let manifest = Manifest {
@@ -124,7 +125,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         pages.iter().map(|(bucket, page)| (*bucket, PageRef::resident(page).expect("it is whole"))).collect();
     let runtime = Runtime::new(RuntimeConfig::default())?;
     let mut store = runtime.store(256 << 20)?;
-    store.open(&head, None)?;
+    store.open(&head, None, 0)?;
     println!("the component has {} bytes", SERVING.len());
     println!("entities\tnative us\tcomponent us\tratio");
     for count in [1, 100] {

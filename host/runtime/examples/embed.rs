@@ -15,8 +15,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // begin: ten lines
     let runtime = Runtime::new(RuntimeConfig::default())?;
     let mut store = runtime.store(64 << 20)?;
-    store.open(&std::fs::read(format!("{folder}/head"))?, None)?;
     let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())?;
+    store.open(&std::fs::read(format!("{folder}/head"))?, None, now)?;
     let served = store.lookup(&Lookup::json(request.as_bytes(), now), |page| read_page(&folder, page))?;
     println!("{} {}", served.status, String::from_utf8(served.body)?);
     // end

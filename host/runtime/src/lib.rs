@@ -9,7 +9,7 @@ mod runtime;
 mod store;
 
 pub use runtime::{Runtime, RuntimeConfig, RuntimeError};
-pub use store::{Limits, Lookup, MediaType, PageName, Served, ServingStore, SnapshotInfo};
+pub use store::{Limits, Lookup, MediaType, PageName, Served, ServingStore, SnapshotInfo, Trust};
 
 /// The serving component, as the build made it from `guest/serving`.
 pub const SERVING: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/serving.wasm"));

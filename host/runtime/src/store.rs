@@ -22,8 +22,27 @@ pub struct ServingStore {
     page_bytes: u64,
     /// `None` after a call was stopped: the next begins with a fresh instance.
     instance: Option<Instance>,
-    /// Head and manifest that were opened last, for a fresh instance.
-    opened: Option<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Whom it trusts, and what was opened last, for a fresh instance.
+    trust: Option<Trust>,
+    opened: Option<Opened>,
+}
+
+struct Opened {
+    head: Vec<u8>,
+    manifest: Option<Vec<u8>>,
+    /// It was accepted then; whether it may answer still is looked at with each lookup.
+    now_nanos: i64,
+}
+
+/// Whose snapshots to open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// Public keys in text, of which one has to have signed a head.
+    pub keys: Vec<String>,
+    /// The longest since a head was signed, in seconds; any time where there is none.
+    pub head_age_max_seconds: Option<u32>,
+    /// The lowest epoch to serve.
+    pub epoch_min: u64,
 }
 
 struct Instance {
@@ -126,7 +145,7 @@ pub struct SnapshotInfo {
 
 impl ServingStore {
     pub(crate) fn new(runtime: Arc<Runtime>, page_bytes: u64) -> Result<Self, RuntimeError> {
-        let mut store = Self { runtime, page_bytes, instance: None, opened: None };
+        let mut store = Self { runtime, page_bytes, instance: None, trust: None, opened: None };
         store.instance = Some(store.instantiate()?);
         Ok(store)
     }
@@ -151,9 +170,14 @@ impl ServingStore {
             Some(instance) => instance,
             None => {
                 let mut instance = self.instantiate()?;
-                if let Some((head, manifest)) = &self.opened {
-                    let lookup = instance.serving.mezze_features_lookup();
-                    let opened = lookup.store().call_open(&mut instance.store, instance.resource, head, manifest.as_deref());
+                let lookup = instance.serving.mezze_features_lookup();
+                let guest = lookup.store();
+                if let Some(trust) = &self.trust {
+                    let set = guest.call_set_trust(&mut instance.store, instance.resource, &trust.wit());
+                    set.map_err(stopped)?.map_err(RuntimeError::Unusable)?;
+                }
+                if let Some(Opened { head, manifest, now_nanos }) = &self.opened {
+                    let opened = guest.call_open(&mut instance.store, instance.resource, head, manifest.as_deref(), *now_nanos);
                     opened.map_err(stopped)?.map_err(unusable)?;
                 }
                 instance
@@ -166,15 +190,29 @@ impl ServingStore {
         Ok(result)
     }
 
+    /// From now on opens only snapshots that `trust` accepts, and takes only pages that they vouch for; whatever was open is
+    /// forgotten.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Unusable`] where a key is none: then nothing opens any more.
+    pub fn set_trust(&mut self, trust: Trust) -> Result<(), RuntimeError> {
+        self.opened = None;
+        let wit = trust.wit();
+        self.trust = Some(trust);
+        let set = self.call(|store, instance, resource| store.call_set_trust(instance, resource, &wit))?;
+        set.map_err(RuntimeError::Unusable)
+    }
+
     /// Opens the snapshot that a head names: the newest, or with the manifest of one before it that the head names,
-    /// that. Pages that it shares with the one before stay.
+    /// that. Pages that it shares with the one before stay. `now_nanos` is what the age of a signature is counted to, in
+    /// nanoseconds since 1970.
     ///
     /// # Errors
     /// [`RuntimeError::ManifestNeeded`] or [`RuntimeError::Unusable`]; the snapshot before answers on.
-    pub fn open(&mut self, head: &[u8], manifest: Option<&[u8]>) -> Result<SnapshotInfo, RuntimeError> {
-        let opened = self.call(|store, instance, resource| store.call_open(instance, resource, head, manifest))?;
+    pub fn open(&mut self, head: &[u8], manifest: Option<&[u8]>, now_nanos: i64) -> Result<SnapshotInfo, RuntimeError> {
+        let opened = self.call(|store, instance, resource| store.call_open(instance, resource, head, manifest, now_nanos))?;
         let snapshot = opened.map_err(unusable)?;
-        self.opened = Some((head.to_vec(), manifest.map(<[u8]>::to_vec)));
+        self.opened = Some(Opened { head: head.to_vec(), manifest: manifest.map(<[u8]>::to_vec), now_nanos });
         let (epoch, issued_at_nanos) = (snapshot.epoch, snapshot.issued_at);
         Ok(SnapshotInfo { id: whole(snapshot.id), epoch, issued_at_nanos, earlier: snapshot.earlier })
     }
@@ -224,6 +262,12 @@ impl ServingStore {
     /// [`RuntimeError::Stopped`].
     pub fn resident_bytes(&mut self) -> Result<u64, RuntimeError> {
         self.call(|store, instance, resource| store.call_resident_bytes(instance, resource))
+    }
+}
+
+impl Trust {
+    fn wit(&self) -> types::Trust {
+        types::Trust { keys: self.keys.clone(), head_age_max_seconds: self.head_age_max_seconds, epoch_min: self.epoch_min }
     }
 }
 

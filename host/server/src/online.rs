@@ -23,8 +23,9 @@ pub struct Online {
 }
 
 impl Online {
-    /// Answers from what `reader` reads.
-    pub const fn new(reader: Arc<Reader>, config: HttpConfig) -> Self {
+    /// Answers from what `reader` reads. Whom to trust is the reader's to know, and not the configuration's.
+    pub fn new(reader: Arc<Reader>, mut config: HttpConfig) -> Self {
+        config.trust = reader.trust().clone();
         Self { reader, config, forced: Mutex::const_new(None) }
     }
 
@@ -34,13 +35,23 @@ impl Online {
     }
 
     async fn answer_at(&self, ask: &Ask, body: &[u8], now: Timestamp) -> Result<HttpResponse, Refusal> {
+        // What was accepted may have become too old since.
+        if self.reader.check_age(now).is_err() {
+            let reread = self.force_refresh().await;
+            self.reader.check_age(now).map_err(|error| {
+                let reread = reread.err().map(|error| format!("; read anew: {error}")).unwrap_or_default();
+                Refusal::unavailable(format!("no snapshot can be read: {error}{reread}"))
+            })?;
+        }
         let mut newest = self.reader.snapshot();
         if ask.is_newer_than(&newest) {
             if let Some(newer) = self.force_refresh().await.ok().flatten() {
                 newest = newer;
             }
             if ask.is_newer_than(&newest) {
-                return Ok(ask.too_old(&self.config, &Served { snapshot: &newest, steps_back: 0, now }));
+                return Ok(
+                    ask.too_old(&self.config, &Served { snapshot: &newest, steps_back: 0, signed: self.reader.is_signed(), now })
+                );
             }
         }
         let mut fault = match self.answer_from(&newest, 0, ask, body, now).await? {
@@ -76,7 +87,7 @@ impl Online {
         body: &[u8],
         now: Timestamp,
     ) -> Result<Result<HttpResponse, Fault>, Refusal> {
-        let served = Served { snapshot, steps_back, now };
+        let served = Served { snapshot, steps_back, signed: self.reader.is_signed(), now };
         match ask.plan(snapshot, body, now, &self.config.limits)? {
             Some(plan) => Ok(self.reply(ask, &served, &plan).await),
             None => Ok(Ok(ask.describe(&self.config, &served))),
@@ -96,7 +107,7 @@ impl Online {
             return Ok(None);
         }
         *forced = Some(Instant::now());
-        self.reader.refresh().await
+        self.reader.refresh(now()).await
     }
 }
 

@@ -18,9 +18,10 @@ use arrow::array::{
 };
 use mezze_core::Timestamp;
 use mezze_model::Definitions;
-use mezze_offline::newest_rows;
+use mezze_offline::pit::RowSink;
+use mezze_offline::{NewestOptions, newest_rows};
 use mezze_replica::{Origin, Store};
-use mezze_snapshot::{Materialize, ViewRows};
+use mezze_snapshot::{Materialize, Staging};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -114,6 +115,14 @@ fn definitions(folder: &Path, views: &[&str]) -> Result<Definitions, Failure> {
     Ok(mezze_model::load(&repo, &|_| None)?.definitions)
 }
 
+struct Sink(Staging);
+
+impl RowSink for Sink {
+    fn take(&self, _: usize, batch: RecordBatch) -> bool {
+        self.0.push(&batch)
+    }
+}
+
 /// Seconds, and bytes of the segment's file.
 async fn run(folder: &Path, views: &[&str], threads: usize) -> Result<(f64, u64), Failure> {
     let definitions = definitions(folder, views)?;
@@ -122,13 +131,16 @@ async fn run(folder: &Path, views: &[&str], threads: usize) -> Result<(f64, u64)
     let start = Instant::now();
     let mut run = Materialize::new(&origin, &definitions, Timestamp::EPOCH);
     run.threads = threads;
+    let area = run.staging();
     let mut rows = Vec::new();
     for view in &definitions.feature_views {
         let end = Timestamp::from_seconds(2_000_000_000);
-        let newest = newest_rows(folder, &definitions, view, &|_, _| true, (None, end), threads).await?;
-        rows.push(ViewRows { view: view.name.clone(), batches: newest.batches });
+        let options = NewestOptions { start: None, end, threads, memory: None };
+        let sink = Arc::new(Sink(area.stage(&view.name).ok_or("no table has the view")?));
+        newest_rows(folder, &definitions, view, &|_, _| true, options, Arc::clone(&sink) as Arc<dyn RowSink>).await?;
+        rows.push(sink.0.finish()?);
     }
-    let report = run.run(rows, &run.state().await?).await?;
+    let report = run.run_staged(rows, &run.state().await?).await?;
     Ok((start.elapsed().as_secs_f64(), report.tables.iter().map(|table| table.bytes_written).sum()))
 }
 

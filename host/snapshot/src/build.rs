@@ -3,21 +3,19 @@
 use std::sync::mpsc;
 
 use mezze_core::{
-    ColumnInput, KeyHash, PAGE_BYTES_LIMIT, PageInput, PageKey, PageWriteError, PageWriter, Physical, ROW_BYTES_MAX, SegmentId,
-    SegmentWriter, TableSchema, ViewInput,
+    ColumnInput, Digest, KeyHash, PAGE_BYTES_LIMIT, PageInput, PageKey, PageWriteError, PageWriter, Physical, ROW_BYTES_MAX,
+    TableSchema, Tree, ViewInput, path_bytes,
 };
 
 use crate::SnapshotError;
 use crate::column::{Column, NONE};
-use crate::content::{Keyed, ViewStore};
+use crate::content::{Keyed, NOT_CREATED, ViewStore};
 
 /// The rows of a segment to be: keys, and where the rows of their views are.
 pub(crate) struct Rows<'a> {
     pub(crate) schema: &'a TableSchema,
     pub(crate) keyed: &'a Keyed,
     pub(crate) stores: &'a [ViewStore],
-    /// Per view, what to subtract from event times.
-    pub(crate) shifts: &'a [i64],
     /// Which keys, in order; all, if not given.
     pub(crate) chosen: Option<&'a [u32]>,
 }
@@ -26,13 +24,8 @@ pub(crate) struct Rows<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PageRules {
     pub(crate) threads: usize,
-    /// Bytes that a page stays under, unless a single row has more.
+    /// Bytes that a page stays under with the path behind it, unless a single row has more.
     pub(crate) page_bytes_max: usize,
-}
-
-/// Where a segment's pages go.
-pub(crate) trait Sink {
-    fn append(&mut self, bytes: &[u8]) -> Result<(), SnapshotError>;
 }
 
 impl Rows<'_> {
@@ -62,32 +55,28 @@ impl Rows<'_> {
         first(bucket)..end
     }
 
-    /// How many buckets give pages of a good size: from pages of a few samples, so that it depends on nothing but the rows.
-    fn bucket_count(&self, id: SegmentId, table: u16, rules: PageRules) -> Result<u32, SnapshotError> {
-        let rows = self.len();
-        let samples = u32::try_from(rows.div_ceil(SAMPLE_ROWS)).unwrap_or(u32::MAX).max(1);
-        let mut scratch = Scratch::new(self.schema);
-        let (mut bytes, mut sampled, mut page) = (0, 0, Vec::new());
-        for number in 0..SAMPLES.min(samples) {
-            let bucket = u32::try_from(u64::from(samples) * u64::from(number) / u64::from(SAMPLES.min(samples))).unwrap_or(0);
-            page.clear();
-            match scratch.write(self, PageKey::new(id, table, bucket), samples, &mut page) {
-                Ok(rows) => {
-                    bytes += page.len();
-                    sampled += rows as usize;
-                }
-                // Very wide rows: count on the limit's being reached by as many.
-                Err(PageWriteError::TooLarge { bytes: over }) => {
-                    bytes += over;
-                    sampled += self.bucket(bucket, samples).len();
-                }
-                Err(error) => return Err(self.failed(error)),
+    /// When the rows at some positions were created, per row and view.
+    pub(crate) fn created(&self, positions: std::ops::Range<usize>) -> impl Iterator<Item = i64> {
+        let rows = positions.flat_map(|position| self.keyed.rows_of(self.index(position)).iter().zip(self.stores));
+        rows.map(|(row, store)| store.created.get(*row as usize).copied().unwrap_or(NOT_CREATED))
+    }
+
+    /// Adds the bytes and rows of a page of a sample.
+    pub(crate) fn sample(&self, key: PageKey, bucket_count: u32, sample: &mut Sample) -> Result<(), SnapshotError> {
+        let mut page = Vec::new();
+        match Scratch::new(self.schema).write(self, key, bucket_count, &mut page) {
+            Ok(rows) => {
+                sample.bytes += page.len();
+                sample.rows += rows as usize;
             }
+            // Very wide rows: count on the limit's being reached by as many.
+            Err(PageWriteError::TooLarge { bytes }) => {
+                sample.bytes += bytes;
+                sample.rows += self.bucket(key.bucket, bucket_count).len();
+            }
+            Err(error) => return Err(self.failed(error)),
         }
-        let row_bytes = (bytes / sampled.max(1)).max(1);
-        let aim = rules.page_bytes_max * 3 / 4;
-        let rows_a_page = (aim / row_bytes).max(1);
-        Ok(u32::try_from(rows.div_ceil(rows_a_page)).unwrap_or(u32::MAX).max(1))
+        Ok(())
     }
 
     fn failed(&self, error: PageWriteError) -> SnapshotError {
@@ -130,61 +119,37 @@ impl Rows<'_> {
         }
     }
 
-    /// Writes all pages, bucket by bucket, and the index behind them. `sink` begins a file: it is asked for another if the
-    /// pages come out too large and are made anew, smaller.
-    pub(crate) fn write<S: Sink>(
+    /// Makes the pages of some buckets and gives them to `put`, in order. `last` where there is no use in making pages smaller.
+    /// `false` where a page came out too large and smaller ones are to be made.
+    pub(crate) fn write_pages(
         &self,
-        id: SegmentId,
-        table: u16,
-        rules: PageRules,
-        mut sink: impl FnMut() -> Result<S, SnapshotError>,
-    ) -> Result<(S, SegmentWriter), SnapshotError> {
-        let mut bucket_count = self.bucket_count(id, table, rules)?;
-        loop {
-            let mut file = sink()?;
-            // With rows this thin on the pages, one that is too large is large by one row.
-            let last = bucket_count as usize >= self.len().saturating_mul(THINNEST).max(1);
-            match self.write_pages(id, table, bucket_count, rules, last, &mut file)? {
-                Some(writer) => {
-                    let tail = writer.finish().ok_or_else(|| SnapshotError::TooMuch {
-                        table: self.schema.name.clone(),
-                        what: "4,294,967,295 pages are the most".into(),
-                    })?;
-                    file.append(&tail)?;
-                    return Ok((file, writer));
-                }
-                None => bucket_count = bucket_count.saturating_add(bucket_count / 3 + 1),
-            }
-        }
-    }
-
-    /// `None` where a page came out too large and smaller ones are to be made.
-    fn write_pages(
-        &self,
-        id: SegmentId,
-        table: u16,
+        key: PageKey,
+        buckets: std::ops::Range<u32>,
         bucket_count: u32,
         rules: PageRules,
         last: bool,
-        file: &mut impl Sink,
-    ) -> Result<Option<SegmentWriter>, SnapshotError> {
+        mut put: impl FnMut(&Pages) -> Result<(), SnapshotError>,
+    ) -> Result<bool, SnapshotError> {
         let threads = rules.threads.max(1);
-        let chunks = bucket_count.div_ceil(CHUNK_BUCKETS);
-        let make = |chunk: u32, scratch: &mut Scratch| -> Result<Option<Chunk>, SnapshotError> {
-            let mut made = Chunk::default();
-            let end = (chunk + 1).saturating_mul(CHUNK_BUCKETS).min(bucket_count);
-            for bucket in chunk * CHUNK_BUCKETS..end {
+        let page_bytes_max = rules.page_bytes_max.saturating_sub(path_bytes(bucket_count));
+        let chunks = (buckets.end - buckets.start).div_ceil(CHUNK_BUCKETS);
+        let make = |chunk: u32, scratch: &mut Scratch| -> Result<Option<Pages>, SnapshotError> {
+            let first = buckets.start + chunk * CHUNK_BUCKETS;
+            let end = first.saturating_add(CHUNK_BUCKETS).min(buckets.end);
+            let mut made = Pages::default();
+            for bucket in first..end {
                 let start = made.bytes.len();
-                let written = scratch.write(self, PageKey::new(id, table, bucket), bucket_count, &mut made.bytes);
+                let written = scratch.write(self, PageKey::new(key.segment, key.table, bucket), bucket_count, &mut made.bytes);
                 let page_bytes = made.bytes.len() - start;
                 match written {
-                    Ok(rows) if page_bytes <= rules.page_bytes_max || rows <= 1 || last => {
-                        if page_bytes > rules.page_bytes_max
+                    Ok(rows) if page_bytes <= page_bytes_max || rows <= 1 || last => {
+                        if page_bytes > page_bytes_max
                             && let Some(error) = self.too_large(self.bucket(bucket, bucket_count))
                         {
                             return Err(error);
                         }
                         made.pages.push((page_bytes as u32, rows));
+                        made.leaves.push(Tree::leaf(made.bytes.get(start..).unwrap_or_default()));
                     }
                     Ok(_) | Err(PageWriteError::TooLarge { .. }) => {
                         if let Some(error) = self.too_large(self.bucket(bucket, bucket_count)) {
@@ -200,18 +165,17 @@ impl Rows<'_> {
             }
             Ok(Some(made))
         };
-        let mut writer = SegmentWriter::new(id, table);
         if threads == 1 {
             let mut scratch = Scratch::new(self.schema);
             for chunk in 0..chunks {
-                let Some(made) = make(chunk, &mut scratch)? else { return Ok(None) };
-                made.put(&mut writer, file)?;
+                let Some(made) = make(chunk, &mut scratch)? else { return Ok(false) };
+                put(&made)?;
             }
-            return Ok(Some(writer));
+            return Ok(true);
         }
         // Each thread makes every n-th chunk; they are written in order.
         std::thread::scope(|scope| {
-            let makers: Vec<mpsc::Receiver<Result<Option<Chunk>, SnapshotError>>> = (0..threads as u32)
+            let makers: Vec<mpsc::Receiver<Result<Option<Pages>, SnapshotError>>> = (0..threads as u32)
                 .map(|first| {
                     let (sender, receiver) = mpsc::sync_channel(CHUNKS_AHEAD);
                     let make = &make;
@@ -232,30 +196,53 @@ impl Rows<'_> {
             for chunk in 0..chunks as usize {
                 let made = makers.get(chunk % threads).and_then(|maker| maker.recv().ok());
                 match made {
-                    Some(Ok(Some(made))) => made.put(&mut writer, file)?,
+                    Some(Ok(Some(made))) => put(&made)?,
                     Some(Err(error)) => return Err(error),
-                    Some(Ok(None)) | None => return Ok(None),
+                    Some(Ok(None)) | None => return Ok(false),
                 }
             }
-            Ok(Some(writer))
+            Ok(true)
         })
     }
 }
 
 /// Pages of neighbouring buckets.
 #[derive(Default)]
-struct Chunk {
-    bytes: Vec<u8>,
+pub(crate) struct Pages {
+    pub(crate) bytes: Vec<u8>,
     /// Bytes and rows of each page.
-    pages: Vec<(u32, u32)>,
+    pub(crate) pages: Vec<(u32, u32)>,
+    /// The tree's leaf of each page.
+    pub(crate) leaves: Vec<Digest>,
 }
 
-impl Chunk {
-    fn put(&self, writer: &mut SegmentWriter, file: &mut impl Sink) -> Result<(), SnapshotError> {
-        file.append(&self.bytes)?;
-        self.pages.iter().for_each(|(bytes, rows)| writer.push(*bytes, *rows));
-        Ok(())
+/// What pages of samples took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sample {
+    bytes: usize,
+    rows: usize,
+}
+
+impl Sample {
+    /// The buckets of as many samples as `row_count` rows ask for, and how many buckets they are of.
+    pub(crate) fn buckets(row_count: u64) -> (Vec<u32>, u32) {
+        let all = u32::try_from(row_count.div_ceil(SAMPLE_ROWS)).unwrap_or(u32::MAX).max(1);
+        let taken = SAMPLES.min(all);
+        let bucket = |number: u32| u32::try_from(u64::from(all) * u64::from(number) / u64::from(taken)).unwrap_or(0);
+        ((0..taken).map(bucket).collect(), all)
     }
+
+    /// How many buckets give pages of a good size.
+    pub(crate) fn bucket_count(self, row_count: u64, page_bytes_max: usize) -> u32 {
+        let row_bytes = (self.bytes / self.rows.max(1)).max(1);
+        let rows_a_page = (page_bytes_max * 3 / 4 / row_bytes).max(1);
+        u32::try_from(row_count.div_ceil(rows_a_page as u64)).unwrap_or(u32::MAX).max(1)
+    }
+}
+
+/// Whether with so many buckets rows are so thin on the pages that one that is too large is large by one row.
+pub(crate) fn is_thinnest(bucket_count: u32, row_count: u64) -> bool {
+    u64::from(bucket_count) >= row_count.saturating_mul(THINNEST).max(1)
 }
 
 /// Buffers for one page after another.
@@ -309,12 +296,10 @@ impl Scratch {
             let index = rows.index(position);
             self.hashes.push(rows.hash(position));
             self.key_rows.push(rows.keyed.key_rows.get(index).copied().unwrap_or(NONE));
-            for ((view, row), (store, shift)) in
-                self.views.iter_mut().zip(rows.keyed.rows_of(index)).zip(rows.stores.iter().zip(rows.shifts))
-            {
+            for ((view, row), store) in self.views.iter_mut().zip(rows.keyed.rows_of(index)).zip(rows.stores) {
                 view.rows.push(*row);
                 view.present.push(*row != NONE);
-                view.times.push(store.times.get(*row as usize).map_or(0, |time| time.wrapping_sub(*shift)));
+                view.times.push(store.times.get(*row as usize).copied().unwrap_or(0));
             }
         }
         for (from, to) in rows.keyed.keys.iter().zip(&mut self.keys) {
@@ -343,7 +328,7 @@ impl Scratch {
 }
 
 /// Rows of a sample page.
-const SAMPLE_ROWS: usize = 256;
+const SAMPLE_ROWS: u64 = 256;
 /// Sample pages.
 const SAMPLES: u32 = 8;
 /// Buckets that a thread makes at a time.
@@ -351,4 +336,4 @@ const CHUNK_BUCKETS: u32 = 16;
 /// Chunks that a thread may be ahead of the file.
 const CHUNKS_AHEAD: usize = 4;
 /// Buckets a row at the most.
-const THINNEST: usize = 4;
+const THINNEST: u64 = 4;

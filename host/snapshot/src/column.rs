@@ -1,27 +1,18 @@
-//! Columns in the form that pages have, from Arrow arrays and from pages.
+//! Columns in the form that pages have.
 
-use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{
-    DataType, Float32Type, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
-    TimestampNanosecondType, TimestampSecondType,
-};
-use mezze_core::{
-    Cell, ColumnData, ColumnInput, KeyPart, KeyType, PayloadError, Physical, Timestamp, Value, ValueType, canonical_f32,
-    canonical_f64, encode_payload, parse_uuid,
-};
-use xxhash_rust::xxh3::Xxh3;
+use mezze_core::{Cell, ColumnData, ColumnInput, KeyPart, Physical};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Values of one column.
 #[derive(Clone, Debug)]
 pub(crate) struct Column {
-    data: Data,
+    pub(crate) data: Data,
     /// Which rows have a value; all, if not given.
-    validity: Option<Vec<bool>>,
+    pub(crate) validity: Option<Vec<bool>>,
 }
 
 #[derive(Clone, Debug)]
-enum Data {
+pub(crate) enum Data {
     Bytes { offsets: Vec<u32>, bytes: Vec<u8> },
     Float32(Vec<f32>),
     Float64(Vec<f64>),
@@ -38,6 +29,17 @@ impl Column {
             Physical::Float32 => Data::Float32(Vec::new()),
             Physical::Float64 => Data::Float64(Vec::new()),
             Physical::Int => Data::Int(Vec::new()),
+        };
+        Self { data, validity: None }
+    }
+
+    /// A column of the same kind without rows.
+    pub(crate) fn clone_empty(&self) -> Self {
+        let data = match &self.data {
+            Data::Bytes { .. } => Data::Bytes { offsets: vec![0], bytes: Vec::new() },
+            Data::Float32(_) => Data::Float32(Vec::new()),
+            Data::Float64(_) => Data::Float64(Vec::new()),
+            Data::Int(_) => Data::Int(Vec::new()),
         };
         Self { data, validity: None }
     }
@@ -168,18 +170,12 @@ impl Column {
 
     /// Makes `out` hold these rows, where [`NONE`] is null.
     pub(crate) fn gather(&self, rows: impl Iterator<Item = u32> + Clone, out: &mut Self) {
-        fn pick<T: Copy + Default>(from: &[T], rows: impl Iterator<Item = u32>, to: &mut Vec<T>) {
-            to.clear();
-            to.extend(rows.map(|row| from.get(row as usize).copied().unwrap_or_default()));
-        }
+        out.clear();
         match (&self.data, &mut out.data) {
             (Data::Int(from), Data::Int(to)) => pick(from, rows.clone(), to),
             (Data::Float32(from), Data::Float32(to)) => pick(from, rows.clone(), to),
             (Data::Float64(from), Data::Float64(to)) => pick(from, rows.clone(), to),
             (Data::Bytes { .. }, Data::Bytes { offsets, bytes }) => {
-                bytes.clear();
-                offsets.clear();
-                offsets.push(0);
                 for row in rows.clone() {
                     bytes.extend_from_slice(self.run(row as usize));
                     // A bucket's rows are far below 4 GiB: rows are limited.
@@ -189,10 +185,24 @@ impl Column {
             _ => {}
         }
         let validity = out.validity.get_or_insert_with(Vec::new);
-        validity.clear();
         match &self.validity {
             None => validity.extend(rows.map(|row| row != NONE)),
             Some(valid) => validity.extend(rows.map(|row| valid.get(row as usize).copied().unwrap_or(false))),
+        }
+    }
+
+    fn clear(&mut self) {
+        match &mut self.data {
+            Data::Bytes { offsets, bytes } => {
+                bytes.clear();
+                offsets.truncate(1);
+            }
+            Data::Float32(values) => values.clear(),
+            Data::Float64(values) => values.clear(),
+            Data::Int(values) => values.clear(),
+        }
+        if let Some(validity) = &mut self.validity {
+            validity.clear();
         }
     }
 
@@ -206,294 +216,138 @@ impl Column {
         ColumnInput { data, validity: self.validity.as_deref() }
     }
 
-    /// Hashes all of it into `hasher`, for the id of what is built of it.
-    pub(crate) fn digest(&self, hasher: &mut Xxh3) {
-        if let Some(validity) = &self.validity {
-            let bits: Vec<u8> = validity.iter().map(|valid| u8::from(*valid)).collect();
-            hasher.update(&bits);
+    /// Bytes of memory that it takes.
+    pub(crate) fn memory(&self) -> usize {
+        let values = match &self.data {
+            Data::Bytes { offsets, bytes } => offsets.len() * 4 + bytes.len(),
+            Data::Float32(values) => values.len() * 4,
+            Data::Float64(values) => values.len() * 8,
+            Data::Int(values) => values.len() * 8,
+        };
+        values + self.validity.as_ref().map_or(0, Vec::len)
+    }
+
+    /// Adds each row's value to that row's digest.
+    pub(crate) fn digest(&self, digests: &mut [u64]) {
+        for (row, digest) in digests.iter_mut().enumerate() {
+            let valid = self.is_valid(row);
+            *digest = match &self.data {
+                Data::Bytes { .. } => cell_digest(*digest, valid.then(|| self.run(row))),
+                Data::Float32(values) => {
+                    number_digest(*digest, values.get(row).filter(|_| valid).map(|value| value.to_le_bytes()))
+                }
+                Data::Float64(values) => {
+                    number_digest(*digest, values.get(row).filter(|_| valid).map(|value| value.to_le_bytes()))
+                }
+                Data::Int(values) => number_digest(*digest, values.get(row).filter(|_| valid).map(|value| value.to_le_bytes())),
+            };
         }
-        match &self.data {
-            Data::Int(values) => digest_all(hasher, values.iter().map(|value| value.to_le_bytes())),
-            Data::Float32(values) => digest_all(hasher, values.iter().map(|value| value.to_le_bytes())),
-            Data::Float64(values) => digest_all(hasher, values.iter().map(|value| value.to_le_bytes())),
-            Data::Bytes { offsets, bytes } => {
-                digest_all(hasher, offsets.iter().map(|offset| offset.to_le_bytes()));
-                hasher.update(bytes);
+    }
+
+    /// Appends some rows of another column of the same kind, none of which is [`NONE`].
+    pub(crate) fn append_rows(&mut self, from: &Self, rows: impl Iterator<Item = u32> + Clone) -> Result<(), TooLong> {
+        let before = self.len();
+        match (&from.data, &mut self.data) {
+            (Data::Int(from), Data::Int(to)) => pick(from, rows.clone(), to),
+            (Data::Float32(from), Data::Float32(to)) => pick(from, rows.clone(), to),
+            (Data::Float64(from), Data::Float64(to)) => pick(from, rows.clone(), to),
+            (Data::Bytes { .. }, Data::Bytes { offsets, bytes }) => {
+                for row in rows.clone() {
+                    bytes.extend_from_slice(from.run(row as usize));
+                    offsets.push(u32::try_from(bytes.len()).map_err(|_| TooLong)?);
+                }
+            }
+            // Both were made for one schema.
+            _ => {}
+        }
+        if self.validity.is_some() || from.validity.is_some() {
+            let validity = self.validity.get_or_insert_with(|| vec![true; before]);
+            validity.extend(rows.map(|row| from.is_valid(row as usize)));
+        }
+        Ok(())
+    }
+
+    /// Appends its bytes for a temporary file: as [`Column::decode`] reads them, with nothing to say what they are.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        match &self.validity {
+            None => out.push(0),
+            Some(validity) => {
+                out.push(1);
+                out.extend(validity.iter().map(|valid| u8::from(*valid)));
             }
         }
-    }
-}
-
-/// Hashes numbers one after the other.
-pub(crate) fn digest_all<const N: usize>(hasher: &mut Xxh3, numbers: impl Iterator<Item = [u8; N]>) {
-    let mut chunk = Vec::with_capacity(DIGEST_BYTES);
-    for number in numbers {
-        chunk.extend_from_slice(&number);
-        if chunk.len() >= DIGEST_BYTES {
-            hasher.update(&chunk);
-            chunk.clear();
+        match &self.data {
+            Data::Bytes { offsets, bytes } => {
+                out.extend(offsets.iter().skip(1).flat_map(|offset| offset.to_le_bytes()));
+                out.extend_from_slice(bytes);
+            }
+            Data::Float32(values) => out.extend(values.iter().flat_map(|value| value.to_le_bytes())),
+            Data::Float64(values) => out.extend(values.iter().flat_map(|value| value.to_le_bytes())),
+            Data::Int(values) => out.extend(values.iter().flat_map(|value| value.to_le_bytes())),
         }
     }
-    hasher.update(&chunk);
+
+    /// Reads `rows` rows back, as a column of the kind of `self`; `None` where they are cut short.
+    pub(crate) fn decode(&self, rows: usize, input: &mut &[u8]) -> Option<Self> {
+        let validity = match split(input, 1)?.first()? {
+            0 => None,
+            _ => Some(split(input, rows)?.iter().map(|valid| *valid != 0).collect()),
+        };
+        let data = match &self.data {
+            Data::Bytes { .. } => {
+                let ends = numbers(split(input, rows.checked_mul(4)?)?, u32::from_le_bytes);
+                let bytes = split(input, ends.last().map_or(0, |end| *end as usize))?.to_vec();
+                Data::Bytes { offsets: std::iter::once(0).chain(ends).collect(), bytes }
+            }
+            Data::Float32(_) => Data::Float32(numbers(split(input, rows.checked_mul(4)?)?, f32::from_le_bytes)),
+            Data::Float64(_) => Data::Float64(numbers(split(input, rows.checked_mul(8)?)?, f64::from_le_bytes)),
+            Data::Int(_) => Data::Int(numbers(split(input, rows.checked_mul(8)?)?, i64::from_le_bytes)),
+        };
+        Some(Self { data, validity })
+    }
 }
 
-/// Bytes that are hashed at once.
-const DIGEST_BYTES: usize = 16 << 10;
+/// The first bytes of the input, which are then gone from it.
+pub(crate) fn split<'a>(input: &mut &'a [u8], bytes: usize) -> Option<&'a [u8]> {
+    let (first, rest) = input.split_at_checked(bytes)?;
+    *input = rest;
+    Some(first)
+}
+
+/// Numbers that lie one behind another.
+pub(crate) fn numbers<T, const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
+    bytes.as_chunks::<N>().0.iter().map(|number| read(*number)).collect()
+}
+
+fn pick<T: Copy + Default>(from: &[T], rows: impl Iterator<Item = u32>, to: &mut Vec<T>) {
+    to.extend(rows.map(|row| from.get(row as usize).copied().unwrap_or_default()));
+}
+
+/// The digest of a row with one value more, or with a null more. What it is for is to tell rows of other values apart, not to
+/// withstand somebody who looks for two with the same.
+fn cell_digest(before: u64, value: Option<&[u8]>) -> u64 {
+    // No bytes are a value, too.
+    value.map_or_else(|| xxh3_64_with_seed(&[], !before), |value| xxh3_64_with_seed(value, before))
+}
+
+fn number_digest<const N: usize>(before: u64, value: Option<[u8; N]>) -> u64 {
+    cell_digest(before, value.as_ref().map(<[u8; N]>::as_slice))
+}
+
+/// The digest of a row of these values, as [`Column::digest`] makes it column by column.
+pub(crate) fn row_digest<'a>(cells: impl Iterator<Item = Cell<'a>>) -> u64 {
+    cells.fold(DIGEST_START, |before, cell| match cell {
+        Cell::Int(value) => number_digest(before, Some(value.to_le_bytes())),
+        Cell::Float32(value) => number_digest(before, Some(value.to_le_bytes())),
+        Cell::Float64(value) => number_digest(before, Some(value.to_le_bytes())),
+        Cell::Bytes(bytes) => cell_digest(before, Some(bytes)),
+        _ => cell_digest(before, None),
+    })
+}
+
+/// The digest of a row without values.
+pub(crate) const DIGEST_START: u64 = 0;
 
 /// A column's texts and bytes have 4 GiB or more.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TooLong;
-
-/// A value cannot be brought to its type.
-#[derive(Clone, Debug)]
-pub(crate) enum ConvertError {
-    /// The array's type.
-    Type(String),
-    /// A value.
-    Value(String),
-    /// Too many bytes.
-    TooLong,
-}
-
-impl From<TooLong> for ConvertError {
-    fn from(_: TooLong) -> Self {
-        Self::TooLong
-    }
-}
-
-/// The values of an array as features of a type.
-pub(crate) fn feature_column(value_type: &ValueType, array: &ArrayRef) -> Result<Column, ConvertError> {
-    let mut column = Column::new(value_type.physical());
-    append_array(&mut column, value_type, array)?;
-    Ok(column)
-}
-
-/// The values of an array as parts of keys.
-pub(crate) fn key_column(key_type: KeyType, array: &ArrayRef) -> Result<Column, ConvertError> {
-    let value_type = match key_type {
-        KeyType::Bool => ValueType::Bool,
-        KeyType::Bytes => ValueType::Bytes,
-        KeyType::Int => ValueType::Int64,
-        KeyType::String => ValueType::String,
-        KeyType::UnixTimestamp => ValueType::UnixTimestamp,
-        KeyType::Uuid => ValueType::Uuid,
-    };
-    feature_column(&value_type, array)
-}
-
-fn append_array(column: &mut Column, value_type: &ValueType, array: &ArrayRef) -> Result<(), ConvertError> {
-    let strict = CastOptions { safe: false, ..CastOptions::default() };
-    let cast = |to: &DataType| -> Result<ArrayRef, ConvertError> {
-        if array.data_type() == to {
-            return Ok(array.clone());
-        }
-        if !arrow::compute::can_cast_types(array.data_type(), to) {
-            return Err(ConvertError::Type(array.data_type().to_string()));
-        }
-        cast_with_options(array, to, &strict).map_err(|error| ConvertError::Value(error.to_string()))
-    };
-    let nulls = |array: &ArrayRef| array.logical_nulls().map(|nulls| nulls.iter().collect::<Vec<bool>>());
-    match value_type {
-        ValueType::Bool => {
-            let values = cast(&DataType::Boolean)?;
-            let bits = values.as_boolean();
-            column.data = Data::Int(bits.values().iter().map(i64::from).collect());
-            column.validity = nulls(&values);
-        }
-        ValueType::Int32 => {
-            // Beyond int32 is an error, not another number.
-            let narrow = cast(&DataType::Int32)?;
-            let values =
-                cast_with_options(&narrow, &DataType::Int64, &strict).map_err(|error| ConvertError::Value(error.to_string()))?;
-            column.data = Data::Int(values.as_primitive::<Int64Type>().values().to_vec());
-            column.validity = nulls(&values);
-        }
-        ValueType::Int64 => {
-            let values = cast(&DataType::Int64)?;
-            column.data = Data::Int(values.as_primitive::<Int64Type>().values().to_vec());
-            column.validity = nulls(&values);
-        }
-        ValueType::Float32 => {
-            let values = cast(&DataType::Float32)?;
-            let floats = values.as_primitive::<Float32Type>().values().iter().map(|value| canonical_f32(*value));
-            column.data = Data::Float32(floats.collect());
-            column.validity = nulls(&values);
-        }
-        ValueType::Float64 => {
-            let values = cast(&DataType::Float64)?;
-            let floats = values.as_primitive::<Float64Type>().values().iter().map(|value| canonical_f64(*value));
-            column.data = Data::Float64(floats.collect());
-            column.validity = nulls(&values);
-        }
-        ValueType::UnixTimestamp => {
-            let values = match array.data_type() {
-                DataType::Timestamp(..) => array.clone(),
-                _ => cast(&DataType::Timestamp(TimeUnit::Microsecond, None))?,
-            };
-            column.data = Data::Int(instants(&values)?);
-            column.validity = nulls(&values);
-        }
-        ValueType::String | ValueType::Json | ValueType::Decimal => {
-            let values = cast(&DataType::LargeUtf8)?;
-            let texts = values.as_string::<i64>();
-            copy_runs(column, texts.len(), |row| (!texts.is_null(row)).then(|| texts.value(row).as_bytes()))?;
-        }
-        ValueType::Bytes => {
-            let values = match array.data_type() {
-                // Text in place of bytes is what a text format can say.
-                DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => cast(&DataType::LargeUtf8)?,
-                _ => array.clone(),
-            };
-            let values = cast_with_options(&values, &DataType::LargeBinary, &strict)
-                .map_err(|_| ConvertError::Type(array.data_type().to_string()))?;
-            let runs = values.as_binary::<i64>();
-            copy_runs(column, runs.len(), |row| (!runs.is_null(row)).then(|| runs.value(row)))?;
-        }
-        ValueType::Uuid
-        | ValueType::TimeUuid
-        | ValueType::ZonedTimestamp
-        | ValueType::List(_)
-        | ValueType::Set(_)
-        | ValueType::Map(_)
-        | ValueType::Struct(_) => {
-            let mut payload = Vec::new();
-            for row in 0..array.len() {
-                let value = value_at(value_type, array, row)?;
-                if value == Value::Null {
-                    column.push_cell(Cell::Null);
-                    continue;
-                }
-                payload.clear();
-                encode_payload(value_type, &value, &mut payload)
-                    .map_err(|error: PayloadError| ConvertError::Value(error.to_string()))?;
-                check_length(column, payload.len())?;
-                column.push_cell(Cell::Bytes(&payload));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn check_length(column: &Column, more: usize) -> Result<(), ConvertError> {
-    match &column.data {
-        Data::Bytes { bytes, .. } if u32::try_from(bytes.len() + more).is_err() => Err(ConvertError::TooLong),
-        _ => Ok(()),
-    }
-}
-
-fn copy_runs<'a>(column: &mut Column, rows: usize, run: impl Fn(usize) -> Option<&'a [u8]>) -> Result<(), ConvertError> {
-    for row in 0..rows {
-        match run(row) {
-            Some(bytes) => {
-                check_length(column, bytes.len())?;
-                column.push_cell(Cell::Bytes(bytes));
-            }
-            None => column.push_cell(Cell::Null),
-        }
-    }
-    Ok(())
-}
-
-/// Nanoseconds of an array of timestamps; beyond the range of i64 the nearest.
-fn instants(array: &ArrayRef) -> Result<Vec<i64>, ConvertError> {
-    let scaled = |values: &[i64], by: i64| values.iter().map(|value| value.saturating_mul(by)).collect();
-    Ok(match array.data_type() {
-        DataType::Timestamp(TimeUnit::Second, _) => scaled(array.as_primitive::<TimestampSecondType>().values(), 1_000_000_000),
-        DataType::Timestamp(TimeUnit::Millisecond, _) => {
-            scaled(array.as_primitive::<TimestampMillisecondType>().values(), 1_000_000)
-        }
-        DataType::Timestamp(TimeUnit::Microsecond, _) => scaled(array.as_primitive::<TimestampMicrosecondType>().values(), 1_000),
-        DataType::Timestamp(TimeUnit::Nanosecond, _) => array.as_primitive::<TimestampNanosecondType>().values().to_vec(),
-        other => return Err(ConvertError::Type(other.to_string())),
-    })
-}
-
-/// One value of an array.
-fn value_at(value_type: &ValueType, array: &ArrayRef, row: usize) -> Result<Value, ConvertError> {
-    if array.is_null(row) {
-        return Ok(Value::Null);
-    }
-    let mismatch = || ConvertError::Type(array.data_type().to_string());
-    let elements = |element: &ValueType, values: &ArrayRef| {
-        (0..values.len()).map(|row| value_at(element, values, row)).collect::<Result<Vec<_>, _>>()
-    };
-    Ok(match (value_type, array.data_type()) {
-        (ValueType::List(element) | ValueType::Set(element), DataType::List(_)) => {
-            Value::List(elements(element, &array.as_list::<i32>().value(row))?)
-        }
-        (ValueType::List(element) | ValueType::Set(element), DataType::LargeList(_)) => {
-            Value::List(elements(element, &array.as_list::<i64>().value(row))?)
-        }
-        (ValueType::List(element) | ValueType::Set(element), DataType::FixedSizeList(..)) => {
-            Value::List(elements(element, &array.as_fixed_size_list().value(row))?)
-        }
-        (ValueType::Map(element), DataType::Map(..)) => {
-            let entries = array.as_map().value(row);
-            let (Some(keys), Some(values)) = (entries.columns().first(), entries.columns().get(1)) else {
-                return Err(mismatch());
-            };
-            let keys = elements(&ValueType::String, keys)?;
-            let values = elements(element, values)?;
-            let entry = |(key, value)| match key {
-                Value::String(key) => Ok((key, value)),
-                _ => Err(mismatch()),
-            };
-            Value::Map(keys.into_iter().zip(values).map(entry).collect::<Result<_, _>>()?)
-        }
-        (ValueType::Struct(fields), DataType::Struct(_)) => {
-            let array = array.as_struct();
-            let field = |field: &mezze_core::StructField| match array.column_by_name(&field.name) {
-                Some(column) => value_at(&field.value_type, column, row),
-                None => Ok(Value::Null),
-            };
-            Value::List(fields.iter().map(field).collect::<Result<_, _>>()?)
-        }
-        (ValueType::Uuid | ValueType::TimeUuid, DataType::FixedSizeBinary(16)) => {
-            Value::Bytes(array.as_fixed_size_binary().value(row).to_vec())
-        }
-        (ValueType::Uuid | ValueType::TimeUuid, _) => {
-            let text = text_at(array, row)?;
-            Value::Bytes(parse_uuid(&text).ok_or_else(|| ConvertError::Value(format!("`{text}` is no UUID")))?.into())
-        }
-        (ValueType::ZonedTimestamp, DataType::Timestamp(..)) => {
-            let nanos = instants(&array.slice(row, 1))?.first().copied().unwrap_or(0);
-            Value::Zoned { nanos, offset_seconds: 0 }
-        }
-        (ValueType::ZonedTimestamp, _) => {
-            let text = text_at(array, row)?;
-            zoned(&text).ok_or_else(|| ConvertError::Value(format!("`{text}` is no instant with an offset")))?
-        }
-        (ValueType::List(_) | ValueType::Set(_) | ValueType::Map(_) | ValueType::Struct(_), _) => return Err(mismatch()),
-        (scalar, _) => {
-            let column = feature_column(scalar, &array.slice(row, 1))?;
-            match &column.data {
-                Data::Int(values) if *scalar == ValueType::Bool => Value::Bool(values.first() == Some(&1)),
-                Data::Int(values) => Value::Int(values.first().copied().unwrap_or(0)),
-                Data::Float32(values) => Value::Float32(values.first().copied().unwrap_or(0.0)),
-                Data::Float64(values) => Value::Float64(values.first().copied().unwrap_or(0.0)),
-                Data::Bytes { bytes, .. } if *scalar == ValueType::Bytes => Value::Bytes(bytes.clone()),
-                Data::Bytes { bytes, .. } => Value::String(String::from_utf8_lossy(bytes).into_owned()),
-            }
-        }
-    })
-}
-
-fn text_at(array: &ArrayRef, row: usize) -> Result<String, ConvertError> {
-    let text = cast_with_options(&array.slice(row, 1), &DataType::Utf8, &CastOptions::default())
-        .map_err(|_| ConvertError::Type(array.data_type().to_string()))?;
-    Ok(text.as_string::<i32>().value(0).to_owned())
-}
-
-/// An instant with its offset, from RFC 3339.
-fn zoned(text: &str) -> Option<Value> {
-    let nanos = Timestamp::parse(text)?.nanos();
-    let offset = text.get(text.len().checked_sub(6)?..)?;
-    let sign = match offset.as_bytes().first()? {
-        b'+' => 1,
-        b'-' => -1,
-        _ => return Some(Value::Zoned { nanos, offset_seconds: 0 }),
-    };
-    let (hours, minutes) = offset.get(1..)?.split_once(':')?;
-    let seconds = hours.parse::<i32>().ok()? * 3600 + minutes.parse::<i32>().ok()? * 60;
-    Some(Value::Zoned { nanos, offset_seconds: sign * seconds })
-}

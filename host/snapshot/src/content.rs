@@ -2,13 +2,10 @@
 
 use std::cmp::Ordering;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::compute::concat;
-use arrow::datatypes::Int64Type;
+use arrow::array::RecordBatch;
 use mezze_core::{Cell, KeyHash, KeyPart, TableSchema, ViewSchema};
 
-use crate::SnapshotError;
-use crate::column::{Column, ConvertError, NONE, TooLong, feature_column, key_column};
+use crate::column::{Column, NONE, TooLong, row_digest};
 
 /// Newest rows of one view, a row a key, as the sources gave them.
 #[derive(Clone, Debug)]
@@ -21,10 +18,12 @@ pub struct ViewRows {
 }
 
 /// The rows of a view in one store: those of its pages before and the new ones, one behind the other.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ViewStore {
     pub(crate) times: Vec<i64>,
     pub(crate) created: Vec<i64>,
+    /// Of each row's features: rows of different digests differ.
+    pub(crate) digests: Vec<u64>,
     pub(crate) features: Vec<Column>,
 }
 
@@ -34,7 +33,7 @@ pub(crate) const NOT_CREATED: i64 = i64::MIN;
 impl ViewStore {
     pub(crate) fn new(schema: &ViewSchema) -> Self {
         let features = schema.features.iter().map(|feature| Column::new(feature.value_type.physical())).collect();
-        Self { times: Vec::new(), created: Vec::new(), features }
+        Self { times: Vec::new(), created: Vec::new(), digests: Vec::new(), features }
     }
 
     pub(crate) fn len(&self) -> u32 {
@@ -50,7 +49,41 @@ impl ViewStore {
 
     /// Whether two rows have the same features, bit for bit.
     pub(crate) fn same_features(&self, a: u32, b: u32) -> bool {
-        self.features.iter().all(|column| column.same(a, b))
+        self.digests.get(a as usize) == self.digests.get(b as usize) && self.features.iter().all(|column| column.same(a, b))
+    }
+
+    /// Appends all rows of another store of the same view; what is at its place in it comes that much later here.
+    pub(crate) fn append(&mut self, mut more: Self) -> Result<u32, TooLong> {
+        let start = self.times.len();
+        u32::try_from(start + more.times.len()).ok().filter(|rows| *rows < NONE).ok_or(TooLong)?;
+        if start == 0 {
+            *self = more;
+            return Ok(0);
+        }
+        self.times.append(&mut more.times);
+        self.created.append(&mut more.created);
+        self.digests.append(&mut more.digests);
+        for (column, more) in self.features.iter_mut().zip(&more.features) {
+            column.append(more)?;
+        }
+        Ok(start as u32)
+    }
+
+    /// Appends some rows of another store of the same view.
+    pub(crate) fn append_rows(&mut self, from: &Self, rows: impl Iterator<Item = u32> + Clone) -> Result<(), TooLong> {
+        let pick = |values: &[i64], row: u32| values.get(row as usize).copied().unwrap_or(NOT_CREATED);
+        self.times.extend(rows.clone().map(|row| pick(&from.times, row)));
+        self.created.extend(rows.clone().map(|row| pick(&from.created, row)));
+        self.digests.extend(rows.clone().filter_map(|row| from.digests.get(row as usize)));
+        for (column, from) in self.features.iter_mut().zip(&from.features) {
+            column.append_rows(from, rows.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of memory that it takes.
+    pub(crate) fn memory(&self) -> usize {
+        self.times.len() * 24 + self.features.iter().map(Column::memory).sum::<usize>()
     }
 }
 
@@ -104,129 +137,33 @@ impl Keyed {
         })
     }
 
-    /// Puts the keys into order, given their rows in `keys`.
-    fn sort(&mut self, mut order: Vec<u32>, hash_of: &[KeyHash], view: usize) {
-        let keys = &self.keys;
-        order.sort_unstable_by(|a, b| {
-            let hashes = hash_of.get(*a as usize).cmp(&hash_of.get(*b as usize));
-            hashes.then_with(|| {
-                keys.iter()
-                    .map(|column| column.key_part(*a).cmp(&column.key_part(*b)))
-                    .find(|order| order.is_ne())
-                    .unwrap_or_else(|| a.cmp(b))
-            })
-        });
-        self.hashes = order.iter().filter_map(|row| hash_of.get(*row as usize).copied()).collect();
-        let view_count = self.view_count;
-        self.rows = vec![NONE; order.len() * view_count];
+    /// The keys of new rows of a view, whose rows are in its store from `start` on.
+    pub(crate) fn of_view(schema: &TableSchema, view: usize, hashes: &[u64], keys: Vec<Column>, start: u32) -> Self {
+        let order = sorted(hashes, &keys);
+        let view_count = schema.views.len();
+        let mut rows = vec![NONE; order.len() * view_count];
         for (index, row) in order.iter().enumerate() {
-            if let Some(slot) = self.rows.get_mut(index * view_count + view) {
-                *slot = *row;
+            if let Some(slot) = rows.get_mut(index * view_count + view) {
+                *slot = *row + start;
             }
         }
-        self.key_rows = order;
+        let hashes = order.iter().filter_map(|row| hashes.get(*row as usize).copied().map(KeyHash::from_u64)).collect();
+        Self { hashes, keys, key_rows: order, rows, view_count }
     }
 }
 
-/// The new rows of one view, appended to its store, by key. Rows with a null in their key are left out.
-pub(crate) fn new_rows(
-    schema: &TableSchema,
-    view: usize,
-    rows: &ViewRows,
-    store: &mut ViewStore,
-) -> Result<Keyed, SnapshotError> {
-    let mut keyed = Keyed::new(schema);
-    let Some(view_schema) = schema.views.get(view) else { return Ok(keyed) };
-    let too_many = |what: &str| SnapshotError::TooMuch { table: schema.name.clone(), what: what.to_owned() };
-    let Some(first) = rows.batches.first() else { return Ok(keyed) };
-    let column = |name: &str, expected: &dyn Fn() -> String| -> Result<ArrayRef, SnapshotError> {
-        let missing = || SnapshotError::Column {
-            view: rows.view.clone(),
-            column: name.to_owned(),
-            found: "missing".into(),
-            expected: expected(),
-        };
-        let arrays =
-            rows.batches.iter().map(|batch| batch.column_by_name(name).ok_or_else(missing)).collect::<Result<Vec<_>, _>>()?;
-        if let [one] = arrays.as_slice() {
-            return Ok(ArrayRef::clone(one));
-        }
-        let parts: Vec<&dyn Array> = arrays.iter().map(|array| array.as_ref()).collect();
-        // 32-bit offsets may not hold all texts together.
-        concat(&parts).map_err(|error| SnapshotError::Column {
-            view: rows.view.clone(),
-            column: name.to_owned(),
-            found: error.to_string(),
-            expected: expected(),
+/// Rows in order of hash, those of one hash in order of key.
+pub(crate) fn sorted(hashes: &[u64], keys: &[Column]) -> Vec<u32> {
+    let mut order: Vec<(u64, u32)> = hashes.iter().copied().zip(0..).collect();
+    order.sort_unstable_by(|(a_hash, a), (b_hash, b)| {
+        a_hash.cmp(b_hash).then_with(|| {
+            keys.iter()
+                .map(|column| column.key_part(*a).cmp(&column.key_part(*b)))
+                .find(|order| order.is_ne())
+                .unwrap_or_else(|| a.cmp(b))
         })
-    };
-    let _ = first;
-    let convert = |name: &str, expected: mezze_core::ValueType, error: ConvertError| match error {
-        ConvertError::Type(found) => {
-            SnapshotError::Column { view: rows.view.clone(), column: name.to_owned(), found, expected: expected.to_string() }
-        }
-        ConvertError::Value(detail) => {
-            SnapshotError::Value { view: rows.view.clone(), column: name.to_owned(), expected, detail }
-        }
-        ConvertError::TooLong => too_many(&format!("the texts of column {name} have 4 GiB or more")),
-    };
-    let int64 = || "int64 nanoseconds".to_owned();
-    let times = column("event_timestamp", &int64)?;
-    let created = column("created_timestamp", &int64)?;
-    let (Some(times), Some(created)) = (times.as_primitive_opt::<Int64Type>(), created.as_primitive_opt::<Int64Type>()) else {
-        return Err(SnapshotError::Column {
-            view: rows.view.clone(),
-            column: "event_timestamp".into(),
-            found: times.data_type().to_string(),
-            expected: int64(),
-        });
-    };
-    let start = store.times.len();
-    let count = times.len();
-    if start + count >= NONE as usize {
-        return Err(too_many("4,294,967,294 rows are the most"));
-    }
-    store.times.extend_from_slice(times.values());
-    store.created.extend(created.iter().map(|created| created.unwrap_or(NOT_CREATED)));
-    // Columns are converted by several threads: most of the work is theirs.
-    let columns: Vec<(&mezze_core::FeatureSchema, ArrayRef)> = view_schema
-        .features
-        .iter()
-        .map(|feature| Ok((feature, column(&feature.name, &|| feature.value_type.to_string())?)))
-        .collect::<Result<_, SnapshotError>>()?;
-    for (slot, (feature, array)) in store.features.iter_mut().zip(&columns) {
-        let converted = feature_column(&feature.value_type, array)
-            .map_err(|error| convert(&feature.name, feature.value_type.clone(), error))?;
-        if slot.len() == 0 {
-            *slot = converted;
-        } else {
-            slot.append(&converted).map_err(|TooLong| too_many(&format!("the texts of {} have 4 GiB or more", feature.name)))?;
-        }
-    }
-    let mut valid: Option<Vec<bool>> = None;
-    for (slot, key) in keyed.keys.iter_mut().zip(&schema.keys) {
-        let array = column(&key.join_key, &|| key.key_type.name().to_owned())?;
-        let expected = key.key_type.name().parse().unwrap_or(mezze_core::ValueType::String);
-        *slot = key_column(key.key_type, &array).map_err(|error| convert(&key.join_key, expected, error))?;
-        if array.logical_null_count() > 0 {
-            let known = valid.get_or_insert_with(|| vec![true; count]);
-            known.iter_mut().enumerate().for_each(|(row, valid)| *valid &= !array.is_null(row));
-        }
-    }
-    let mut hashes = Vec::with_capacity(count);
-    let mut parts = Vec::with_capacity(keyed.keys.len());
-    for row in 0..count as u32 {
-        parts.clear();
-        parts.extend(keyed.keys.iter().map(|column| column.key_part(row)));
-        hashes.push(KeyHash::of(&parts));
-    }
-    let order =
-        (0..count as u32).filter(|row| valid.as_ref().is_none_or(|valid| valid.get(*row as usize) == Some(&true))).collect();
-    keyed.sort(order, &hashes, view);
-    // Rows are counted within their batch so far; the store may have had others before.
-    let start = start as u32;
-    keyed.rows.iter_mut().filter(|row| **row != NONE).for_each(|row| *row += start);
-    Ok(keyed)
+    });
+    order.into_iter().map(|(_, row)| row).collect()
 }
 
 /// Several sets of keys as one. For each key `pick` is called with its index in each set that has it, in the sets' order, and
@@ -286,10 +223,11 @@ pub(crate) fn merge(
 }
 
 /// Appends a row of a page's view to its store; the new row's number.
-pub(crate) fn push_row<'a>(store: &mut ViewStore, time: i64, created: i64, cells: impl Iterator<Item = Cell<'a>>) -> u32 {
+pub(crate) fn push_row<'a>(store: &mut ViewStore, time: i64, created: i64, cells: impl Iterator<Item = Cell<'a>> + Clone) -> u32 {
     let row = store.len();
     store.times.push(time);
     store.created.push(created);
+    store.digests.push(row_digest(cells.clone()));
     for (column, cell) in store.features.iter_mut().zip(cells) {
         column.push_cell(cell);
     }

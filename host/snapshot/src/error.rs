@@ -71,6 +71,14 @@ pub enum SnapshotError {
         /// What there is too much of.
         what: String,
     },
+    /// A temporary file could not be written or read.
+    #[error("temporary files in {folder}: {detail}; give another folder with --temp-folder, or more --memory")]
+    Temporary {
+        /// The folder.
+        folder: String,
+        /// What happened.
+        detail: String,
+    },
     /// There is no such entity key in any table.
     #[error("no table has exactly the join keys {given}; there are {known}")]
     NoSuchKey {

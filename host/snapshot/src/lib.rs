@@ -7,12 +7,16 @@
 mod build;
 mod column;
 mod content;
+mod convert;
 mod error;
 mod previous;
 mod run;
+mod staging;
 mod state;
+mod table;
 
 pub use content::ViewRows;
 pub use error::SnapshotError;
 pub use run::{Materialize, MaterializeReport, TableReport};
+pub use staging::{StagedRows, Staging, StagingArea};
 pub use state::{BuildState, FoldedFile, Forgotten, ViewLedger};

@@ -1,15 +1,16 @@
 //! The rows of a segment, read back.
 
 use mezze_core::{
-    INLINE_SEGMENT, KeyHash, KeyPart, PageError, PageKey, PageRef, SEGMENT_FOOTER_BYTES, Segment, SegmentIndex, Table,
+    INLINE_SEGMENT, KeyHash, KeyPart, PageError, PageKey, PageRef, SEGMENT_FOOTER_BYTES, Segment, SegmentId, SegmentIndex, Table,
     TableSchema,
 };
-use mezze_replica::{Error, Store, created_key, segment_key};
+use mezze_replica::{Error, ObjectWriter, Store, created_key, segment_key};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::SnapshotError;
 use crate::column::{Column, NONE};
 use crate::content::{Keyed, NOT_CREATED, ViewStore, push_row};
+use crate::staging::HashRange;
 
 /// Appends the rows of a segment to the stores of the views that `wanted` names: for each view of the segment's table its
 /// number among the stores, and for each feature of that store the segment's column.
@@ -22,61 +23,98 @@ pub(crate) struct Wanted {
     pub(crate) columns: Vec<Option<usize>>,
 }
 
-/// The keys and rows of a segment's file, in order of hash. Event times are those that readers see.
-pub(crate) async fn read_segment(
-    store: &Store,
+/// A segment's file.
+pub(crate) struct SegmentReader<'a> {
+    store: &'a Store,
+    key: String,
     number: u16,
-    table: &Table,
-    segment: &Segment,
-    schema: &TableSchema,
-    wanted: &[Wanted],
-    stores: &mut [ViewStore],
-) -> Result<Keyed, SnapshotError> {
-    let key = segment_key(segment.id, number);
-    let name = store.full_name(&key);
-    let corrupt = |detail: &str| Error::Corrupt { key: name.clone(), detail: detail.to_owned() };
-    let size = store.stat(&key).await?.ok_or_else(|| Error::Missing { key: name.clone() })?.size;
-    let tail = |bytes: u64| store.read_range(&key, size.saturating_sub(bytes), bytes.min(size));
-    let footer = tail(SEGMENT_FOOTER_BYTES as u64).await?.ok_or_else(|| Error::Missing { key: name.clone() })?;
-    let format = |source| Error::Format { key: name.clone(), source };
-    let tail_bytes = SegmentIndex::tail_bytes(&footer).map_err(format)?;
-    let tail = tail(tail_bytes).await?.ok_or_else(|| Error::Missing { key: name.clone() })?;
-    let index = SegmentIndex::decode(&tail).map_err(format)?;
-    if index.bucket_count() != segment.bucket_count || index.row_count != segment.row_count {
-        return Err(corrupt("it is not the file that the manifest names").into());
-    }
-    let created = read_created(store, segment, number, table.schema.views.len()).await?;
-    let mut keyed = Keyed::new(schema);
-    let mut row_number = 0;
-    let mut bucket = 0;
-    while bucket < segment.bucket_count {
-        // Many pages at once: a read of a service is slow, and a file's is not free.
-        let Some(first) = index.page_range(bucket) else { return Err(corrupt("its index ends early").into()) };
-        let mut end = bucket;
-        let mut upto = first.end;
-        while end + 1 < segment.bucket_count && upto - first.start < READ_BYTES {
-            end += 1;
-            upto = index.page_range(end).map_or(upto, |range| range.end);
+    table: &'a Table,
+    segment: &'a Segment,
+    index: SegmentIndex,
+    created: Option<CreatedReader>,
+    wanted: Vec<Wanted>,
+}
+
+impl<'a> SegmentReader<'a> {
+    pub(crate) async fn open(
+        store: &'a Store,
+        number: u16,
+        table: &'a Table,
+        segment: &'a Segment,
+        wanted: Vec<Wanted>,
+    ) -> Result<Self, SnapshotError> {
+        let key = segment_key(segment.id, number);
+        let name = store.full_name(&key);
+        let size = store.stat(&key).await?.ok_or_else(|| Error::Missing { key: name.clone() })?.size;
+        let tail = |bytes: u64| store.read_range(&key, size.saturating_sub(bytes), bytes.min(size));
+        let footer = tail(SEGMENT_FOOTER_BYTES as u64).await?.ok_or_else(|| Error::Missing { key: name.clone() })?;
+        let format = |source| Error::Format { key: name.clone(), source };
+        let tail_bytes = SegmentIndex::tail_bytes(&footer).map_err(format)?;
+        let tail = tail(tail_bytes).await?.ok_or_else(|| Error::Missing { key: name.clone() })?;
+        let index = SegmentIndex::decode(&tail).map_err(format)?;
+        if index.bucket_count() != segment.bucket_count || index.row_count != segment.row_count {
+            return Err(Error::Corrupt { key: name, detail: "it is not the file that the manifest names".to_owned() }.into());
         }
-        let bytes = store.read_range(&key, first.start, upto - first.start).await?;
-        let bytes = bytes.ok_or_else(|| Error::Missing { key: name.clone() })?;
-        for bucket in bucket..=end {
-            let range = index.page_range(bucket).unwrap_or(0..0);
-            let at = |offset: u64| usize::try_from(offset.saturating_sub(first.start)).unwrap_or(usize::MAX);
-            let page_bytes = bytes.get(at(range.start)..at(range.end)).ok_or_else(|| corrupt("it ends early"))?;
-            let page_key = PageKey::new(segment.id, number, bucket);
-            let damaged = |error: PageError| SnapshotError::DamagedPage { key: format!("{name}, page {bucket}"), error };
-            let page = PageRef::verify(page_bytes, &page_key, segment.bucket_count, &table.schema).map_err(damaged)?;
-            let created = |row: u32, view: usize| {
-                let place = (row_number + row as usize) * table.schema.views.len() + view;
-                created.get(place).copied().unwrap_or(NOT_CREATED)
+        let created = CreatedReader::open(store, segment, number, table.schema.views.len()).await?;
+        Ok(Self { store, key, number, table, segment, index, created, wanted })
+    }
+
+    /// About how many bytes its rows take in memory.
+    pub(crate) fn memory(&self) -> u64 {
+        let columns: usize = self.table.schema.views.iter().map(|view| 24 + view.features.len() * 9).sum();
+        // Texts are compressed on pages, by some factor that only reading tells.
+        self.segment.row_count * (columns as u64 + 16) + self.segment.page_bytes * 2
+    }
+
+    /// The keys and rows whose hashes are in a range, in order of hash. Event times are those that readers see.
+    pub(crate) async fn read(
+        &self,
+        range: HashRange,
+        schema: &TableSchema,
+        stores: &mut [ViewStore],
+    ) -> Result<Keyed, SnapshotError> {
+        let name = self.store.full_name(&self.key);
+        let corrupt = |detail: &str| Error::Corrupt { key: name.clone(), detail: detail.to_owned() };
+        let mut keyed = Keyed::new(schema);
+        let views = self.table.schema.views.len();
+        let bucket_of = |hash: u64| KeyHash::from_u64(hash).bucket(self.segment.bucket_count);
+        let (mut bucket, last) = (bucket_of(range.first), bucket_of(range.last));
+        while bucket <= last {
+            // Many pages at once: a read of a service is slow, and a file's is not free.
+            let Some(first) = self.index.page_range(bucket) else { return Err(corrupt("its index ends early").into()) };
+            let mut end = bucket;
+            let mut upto = first.end;
+            while end < last && upto - first.start < READ_BYTES {
+                end += 1;
+                upto = self.index.page_range(end).map_or(upto, |range| range.end);
+            }
+            let bytes = self.store.read_range(&self.key, first.start, upto - first.start).await?;
+            let bytes = bytes.ok_or_else(|| Error::Missing { key: name.clone() })?;
+            let created = match &self.created {
+                Some(created) => created.read(self.store, bucket..end + 1).await?,
+                None => Vec::new(),
             };
-            read_page(&page, table, wanted, stores, &created, &mut keyed).map_err(damaged)?;
-            row_number += page.row_count() as usize;
+            let mut rows_before = 0;
+            for bucket in bucket..=end {
+                let page_range = self.index.page_range(bucket).unwrap_or(0..0);
+                let at = |offset: u64| usize::try_from(offset.saturating_sub(first.start)).unwrap_or(usize::MAX);
+                let page_bytes = bytes.get(at(page_range.start)..at(page_range.end)).ok_or_else(|| corrupt("it ends early"))?;
+                let page_key = PageKey::new(self.segment.id, self.number, bucket);
+                let damaged = |error: PageError| SnapshotError::DamagedPage { key: format!("{name}, page {bucket}"), error };
+                let page =
+                    PageRef::verify(page_bytes, &page_key, self.segment.bucket_count, &self.table.schema).map_err(damaged)?;
+                let created = |row: u32, view: usize| {
+                    let place = (rows_before + row as usize) * views + view;
+                    created.get(place).copied().unwrap_or(NOT_CREATED)
+                };
+                read_page(&page, self.table, &self.wanted, range, stores, &created, &mut keyed).map_err(damaged)?;
+                rows_before += page.row_count() as usize;
+            }
+            let Some(next) = end.checked_add(1) else { break };
+            bucket = next;
         }
-        bucket = end + 1;
+        Ok(keyed)
     }
-    Ok(keyed)
 }
 
 /// The one row of a table without keys.
@@ -91,7 +129,7 @@ pub(crate) fn read_inline(
     let Some(bytes) = &table.inline else { return Ok(keyed) };
     let damaged = |error| SnapshotError::DamagedPage { key: "the manifest".into(), error };
     let page = PageRef::verify(bytes, &PageKey::new(INLINE_SEGMENT, number, 0), 1, &table.schema).map_err(damaged)?;
-    read_page(&page, table, wanted, stores, &|_, _| NOT_CREATED, &mut keyed).map_err(damaged)?;
+    read_page(&page, table, wanted, HashRange::ALL, stores, &|_, _| NOT_CREATED, &mut keyed).map_err(damaged)?;
     Ok(keyed)
 }
 
@@ -99,6 +137,7 @@ fn read_page(
     page: &PageRef<'_>,
     table: &Table,
     wanted: &[Wanted],
+    range: HashRange,
     stores: &mut [ViewStore],
     created: &dyn Fn(u32, usize) -> i64,
     keyed: &mut Keyed,
@@ -109,7 +148,11 @@ fn read_page(
         for column in 0..table.schema.keys.len() {
             parts.push(page.key_part(row, column)?);
         }
-        keyed.hashes.push(KeyHash::of(&parts));
+        let hash = KeyHash::of(&parts);
+        if !range.has(hash.get()) {
+            continue;
+        }
+        keyed.hashes.push(hash);
         keyed.key_rows.push(keyed.keys.first().map_or(0, Column::len) as u32);
         for (column, part) in keyed.keys.iter_mut().zip(&parts) {
             column.push_cell(match part {
@@ -129,7 +172,7 @@ fn read_page(
                     None => mezze_core::Cell::Null,
                 });
             }
-            let place = push_row(store, time.nanos().saturating_add(view.shift), created(row, view.view), cells.into_iter());
+            let place = push_row(store, time.nanos().saturating_add(view.shift), created(row, view.view), cells.iter().copied());
             if let Some(slot) = keyed.rows.get_mut(start + view.store) {
                 *slot = place;
             }
@@ -138,25 +181,86 @@ fn read_page(
     Ok(())
 }
 
-/// The creation times of a segment's rows, per row and view; empty where none were written.
-async fn read_created(store: &Store, segment: &Segment, table: u16, views: usize) -> Result<Vec<i64>, SnapshotError> {
-    let key = created_key(segment.id, table);
-    let Some(bytes) = store.read(&key).await? else { return Ok(Vec::new()) };
-    let corrupt = |detail: &str| Error::Corrupt { key: store.full_name(&key), detail: detail.to_owned() };
-    let Some((values, checksum)) = bytes.split_last_chunk::<8>() else { return Err(corrupt("it is too short").into()) };
-    if xxh3_64(values) != u64::from_le_bytes(*checksum) || values.len() as u64 != segment.row_count * views as u64 * 8 {
-        return Err(corrupt("its checksum or length is wrong").into());
-    }
-    Ok(values.as_chunks::<8>().0.iter().map(|value| i64::from_le_bytes(*value)).collect())
+/// The creation times of a segment's rows.
+///
+/// Of each bucket, i64 nanoseconds per row and view, then the XXH3 of these bytes; behind all buckets the u32 number of rows of
+/// each, and the XXH3 of these. Numbers are little-endian.
+struct CreatedReader {
+    key: String,
+    /// Where each bucket's begin, and their end.
+    starts: Vec<u64>,
 }
 
-/// What [`read_created`] reads.
-pub(crate) fn created_bytes(values: impl Iterator<Item = i64>) -> Vec<u8> {
-    let mut bytes: Vec<u8> = values.flat_map(i64::to_le_bytes).collect();
-    let checksum = xxh3_64(&bytes);
-    bytes.extend_from_slice(&checksum.to_le_bytes());
-    bytes
+impl CreatedReader {
+    /// `None` where none were written.
+    async fn open(store: &Store, segment: &Segment, table: u16, views: usize) -> Result<Option<Self>, SnapshotError> {
+        let key = created_key(segment.id, table);
+        let Some(stat) = store.stat(&key).await? else { return Ok(None) };
+        let corrupt = || Error::Corrupt { key: store.full_name(&key), detail: "its checksum or length is wrong".to_owned() };
+        let tail = u64::from(segment.bucket_count) * 4 + 8;
+        let start = stat.size.checked_sub(tail).ok_or_else(corrupt)?;
+        let bytes = store.read_range(&key, start, tail).await?.ok_or_else(corrupt)?;
+        let counts = checked(&bytes).ok_or_else(corrupt)?;
+        let mut at = 0;
+        let mut starts = vec![0];
+        for count in counts.as_chunks::<4>().0 {
+            at += u64::from(u32::from_le_bytes(*count)) * views as u64 * 8 + 8;
+            starts.push(at);
+        }
+        if at != start || starts.len() as u64 != u64::from(segment.bucket_count) + 1 {
+            return Err(corrupt().into());
+        }
+        Ok(Some(Self { key, starts }))
+    }
+
+    /// Those of some buckets, per row and view.
+    async fn read(&self, store: &Store, buckets: std::ops::Range<u32>) -> Result<Vec<i64>, SnapshotError> {
+        let corrupt = || Error::Corrupt { key: store.full_name(&self.key), detail: "its checksum or length is wrong".to_owned() };
+        let starts = self.starts.get(buckets.start as usize..=buckets.end as usize).ok_or_else(corrupt)?;
+        let (Some(first), Some(last)) = (starts.first(), starts.last()) else { return Err(corrupt().into()) };
+        let bytes = store.read_range(&self.key, *first, last - first).await?.ok_or_else(corrupt)?;
+        let mut values = Vec::with_capacity(bytes.len() / 8);
+        for (start, end) in starts.iter().zip(starts.iter().skip(1)) {
+            let at = |offset: u64| usize::try_from(offset - first).unwrap_or(usize::MAX);
+            let bucket = bytes.get(at(*start)..at(*end)).and_then(checked).ok_or_else(corrupt)?;
+            values.extend(bucket.as_chunks::<8>().0.iter().map(|value| i64::from_le_bytes(*value)));
+        }
+        Ok(values)
+    }
+}
+
+/// The bytes before their checksum, if it is theirs.
+fn checked(bytes: &[u8]) -> Option<&[u8]> {
+    let (values, checksum) = bytes.split_last_chunk::<8>()?;
+    (xxh3_64(values) == u64::from_le_bytes(*checksum)).then_some(values)
+}
+
+/// Writes what [`CreatedReader`] reads.
+pub(crate) struct CreatedWriter {
+    writer: ObjectWriter,
+    counts: Vec<u8>,
+}
+
+impl CreatedWriter {
+    pub(crate) fn begin(store: &Store, segment: SegmentId, table: u16) -> Result<Self, SnapshotError> {
+        Ok(Self { writer: store.begin(&created_key(segment, table))?, counts: Vec::new() })
+    }
+
+    /// Those of the next bucket, per row and view.
+    pub(crate) fn append(&mut self, rows: u32, values: impl Iterator<Item = i64>) -> Result<(), SnapshotError> {
+        let mut bytes: Vec<u8> = values.flat_map(i64::to_le_bytes).collect();
+        let checksum = xxh3_64(&bytes);
+        bytes.extend_from_slice(&checksum.to_le_bytes());
+        self.counts.extend_from_slice(&rows.to_le_bytes());
+        Ok(self.writer.append(&bytes)?)
+    }
+
+    pub(crate) async fn finish(mut self) -> Result<(), SnapshotError> {
+        self.writer.append(&self.counts)?;
+        self.writer.append(&xxh3_64(&self.counts).to_le_bytes())?;
+        Ok(self.writer.finish().await?)
+    }
 }
 
 /// Bytes of pages that are read at once.
-const READ_BYTES: u64 = 8 << 20;
+const READ_BYTES: u64 = 4 << 20;

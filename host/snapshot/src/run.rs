@@ -1,21 +1,25 @@
 //! A run: new rows and the snapshot before into the next snapshot.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use mezze_core::{
-    INLINE_SEGMENT, KeyHash, KeyPart, KeyType, Manifest, PAGE_BYTES_MAX_DEFAULT, PageKey, SEGMENT_FOOTER_BYTES, Segment,
-    SegmentId, SegmentIndex, SnapshotId, Span, Table, TableSchema, Timestamp, parse_uuid,
+    Digest, INLINE_SEGMENT, KeyHash, KeyPart, KeyType, Manifest, PAGE_BYTES_MAX_DEFAULT, PageKey, SEGMENT_FOOTER_BYTES, Segment,
+    SegmentId, SegmentIndex, SegmentWriter, SnapshotId, Span, Table, TableSchema, Timestamp, Tree, parse_uuid,
 };
 use mezze_model::{Definitions, digest, request_sources, services, tables};
-use mezze_replica::{EpochRecord, FolderLock, ForgetRecord, NewEpoch, ObjectWriter, Origin, Reason, created_key, segment_key};
+use mezze_replica::{
+    EpochRecord, FolderLock, ForgetRecord, NewEpoch, ObjectWriter, Origin, Reason, read_tree, segment_key, tree_bytes, tree_key,
+};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::SnapshotError;
-use crate::build::{PageRules, Rows, Sink};
-use crate::column::{NONE, TooLong, digest_all};
-use crate::content::{Keyed, NOT_CREATED, ViewRows, ViewStore, merge, new_rows};
-use crate::previous::{Wanted, created_bytes, read_inline, read_segment};
+use crate::build::{PageRules, Pages, Rows, Sample, is_thinnest};
+use crate::content::ViewRows;
+use crate::previous::CreatedWriter;
+use crate::staging::{HashRange, StagedRows, StagingArea};
 use crate::state::{BuildState, Forgotten};
+use crate::table::{Choice, Part, Survey, TableInput};
 
 /// How a snapshot is made.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +36,11 @@ pub struct Materialize<'a> {
     pub page_bytes_max: usize,
     /// Whether to write every table anew, without a delta.
     pub compact: bool,
+    /// Bytes of memory that a run may have, beside 100 to 150 MB for the process itself; `None` for as many as it needs. Snapshots
+    /// are the same with any number.
+    pub memory: Option<usize>,
+    /// Where temporary files go; the system's folder for them if not given.
+    pub temp_folder: Option<&'a Path>,
 }
 
 /// What a run did.
@@ -66,6 +75,8 @@ pub struct TableReport {
     pub delta_rows: u64,
     /// Whether the base was written anew.
     pub rebuilt: bool,
+    /// Ranges of keys that were built one after another, as memory asked for.
+    pub parts: u32,
 }
 
 /// The snapshot that a run goes on from.
@@ -78,7 +89,16 @@ impl<'a> Materialize<'a> {
     /// A run with the usual page size, on all cores.
     pub fn new(origin: &'a Origin, definitions: &'a Definitions, now: Timestamp) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { origin, definitions, now, threads, page_bytes_max: PAGE_BYTES_MAX_DEFAULT, compact: false }
+        Self {
+            origin,
+            definitions,
+            now,
+            threads,
+            page_bytes_max: PAGE_BYTES_MAX_DEFAULT,
+            compact: false,
+            memory: None,
+            temp_folder: None,
+        }
     }
 
     /// The build state to go on from.
@@ -100,11 +120,42 @@ impl<'a> Materialize<'a> {
     /// # Errors
     /// [`SnapshotError`]; then nothing has changed for readers.
     pub async fn run(&self, rows: Vec<ViewRows>, state: &BuildState) -> Result<MaterializeReport, SnapshotError> {
+        let area = self.staging();
+        let mut staged = Vec::with_capacity(rows.len());
+        for ViewRows { view, batches } in rows {
+            // Views that no table has are not served.
+            let Some(staging) = area.stage(&view) else { continue };
+            for batch in &batches {
+                if !staging.push(batch) {
+                    break;
+                }
+            }
+            staged.push(staging.finish()?);
+        }
+        self.run_staged(staged, state).await
+    }
+
+    /// Where new rows may wait for [`Materialize::run_staged`] in as much memory as this run may have.
+    pub fn staging(&self) -> StagingArea {
+        let folder = self.temp_folder.map_or_else(std::env::temp_dir, Path::to_owned);
+        StagingArea::new(self.definitions, self.memory, &folder)
+    }
+
+    /// [`Materialize::run`] with rows that came batch by batch.
+    ///
+    /// # Errors
+    /// Those of [`Materialize::run`].
+    pub async fn run_staged(&self, rows: Vec<StagedRows>, state: &BuildState) -> Result<MaterializeReport, SnapshotError> {
         let reason = if self.compact && rows.is_empty() { Reason::Compact } else { Reason::Materialize };
         self.run_for(rows, state, reason).await
     }
 
-    async fn run_for(&self, rows: Vec<ViewRows>, state: &BuildState, reason: Reason) -> Result<MaterializeReport, SnapshotError> {
+    async fn run_for(
+        &self,
+        mut rows: Vec<StagedRows>,
+        state: &BuildState,
+        reason: Reason,
+    ) -> Result<MaterializeReport, SnapshotError> {
         let _lock = FolderLock::build(self.origin.store())?;
         // A run that ended between epoch and head is brought to its end first.
         self.origin.refresh_head().await?;
@@ -116,8 +167,11 @@ impl<'a> Materialize<'a> {
         let mut report = MaterializeReport::default();
         let mut built = Vec::with_capacity(schemas.len());
         for (schema, number) in schemas.iter().zip(0_u16..) {
-            let (table, table_report) =
-                self.build_table(number, schema, &rows, before.as_ref().map(|before| &before.manifest), state).await?;
+            // Those of a table go with it once it is built.
+            let (own, others) = rows.into_iter().partition(|rows| schema.views.iter().any(|view| view.name == rows.view()));
+            rows = others;
+            let manifest = before.as_ref().map(|before| &before.manifest);
+            let (table, table_report) = self.build_table(number, schema, own, manifest, state).await?;
             built.push(table);
             report.tables.push(table_report);
         }
@@ -195,208 +249,70 @@ impl<'a> Materialize<'a> {
         &self,
         number: u16,
         schema: &TableSchema,
-        rows: &[ViewRows],
+        new: Vec<StagedRows>,
         before: Option<&Manifest>,
         state: &BuildState,
     ) -> Result<(Table, TableReport), SnapshotError> {
-        let too_long =
-            |TooLong| SnapshotError::TooMuch { table: schema.name.clone(), what: "its texts have 4 GiB or more".into() };
-        let mut stores: Vec<ViewStore> = schema.views.iter().map(ViewStore::new).collect();
-        let mut sets: Vec<Keyed> = Vec::new();
-        // What the snapshot before holds: for each of its tables that has views of this one, base and delta.
-        let mut groups: Vec<Group> = Vec::new();
-        let in_place = before.and_then(|manifest| {
-            let table = manifest.tables.get(usize::from(number))?;
-            (table.schema.name == schema.name && same_columns(&table.schema, schema)).then_some(table)
-        });
-        for (old_number, table) in before.iter().flat_map(|manifest| (0_u16..).zip(&manifest.tables)) {
-            if table.schema.keys != schema.keys && !same_keys(&table.schema, schema) {
-                continue;
-            }
-            let mut group = Group { base: None, delta: None, views: Vec::new() };
-            for (slot, segment) in [(&mut group.base, &table.base), (&mut group.delta, &table.delta)] {
-                let Some(segment) = segment else { continue };
-                let wanted = wanted(&table.schema, schema, Some(segment));
-                if wanted.is_empty() {
-                    continue;
-                }
-                *slot = Some(sets.len());
-                group.views = wanted.iter().map(|wanted| wanted.store).collect();
-                let store = self.origin.store();
-                sets.push(read_segment(store, old_number, table, segment, schema, &wanted, &mut stores).await?);
-            }
-            if table.inline.is_some() {
-                let wanted = wanted(&table.schema, schema, None);
-                group.base = Some(sets.len());
-                group.views = wanted.iter().map(|wanted| wanted.store).collect();
-                sets.push(read_inline(old_number, table, schema, &wanted, &mut stores)?);
-            }
-            if group.base.is_some() || group.delta.is_some() {
-                groups.push(group);
-            }
-        }
-        let old_sets = sets.len();
-        let (new_views, new_sets) = self.take_new_rows(schema, rows, &mut stores)?;
-        sets.extend(new_sets);
-        let forgotten: HashMap<u64, i64> = state
-            .forgotten
-            .iter()
-            .filter(|forgotten| forgotten.table == schema.name)
-            .map(|forgotten| (forgotten.hash, forgotten.until_nanos))
-            .collect();
-        let base_set =
-            if in_place.is_some() { groups.iter().find_map(|group| group.base).filter(|_| groups.len() == 1) } else { None };
-        let mut report = TableReport { table: schema.name.clone(), ..TableReport::default() };
-        let mut base_of = Vec::new();
-        let merged = merge(schema, &sets, |found, rows| {
-            let at = |set: usize| found.get(set).copied().flatten().and_then(|index| Some((sets.get(set)?, index)));
-            for group in &groups {
-                let old = group.delta.and_then(at).or_else(|| group.base.and_then(at));
-                let Some((set, index)) = old else { continue };
-                for view in &group.views {
-                    if let (Some(slot), Some(row)) = (rows.get_mut(*view), set.rows_of(index).get(*view)) {
-                        *slot = *row;
-                    }
-                }
-            }
-            for (number, view) in (old_sets..).zip(&new_views) {
-                let Some((set, index)) = at(number) else { continue };
-                let (Some(slot), Some(new), Some(store)) =
-                    (rows.get_mut(*view), set.rows_of(index).get(*view), stores.get(*view))
-                else {
-                    continue;
-                };
-                if *slot == NONE || store.replaces(*slot, *new) {
-                    *slot = *new;
-                    report.rows_taken += 1;
-                } else {
-                    report.rows_stale += 1;
-                }
-            }
-            let key = found.iter().zip(&sets).find_map(|(index, set)| Some((set, (*index)?)));
-            let hash = key.and_then(|(set, index)| set.hashes.get(index)).copied().unwrap_or(KeyHash::from_u64(0));
-            if let Some(until) = forgotten.get(&hash.get()) {
-                for (row, store) in rows.iter_mut().zip(&stores) {
-                    if store.times.get(*row as usize).is_some_and(|time| time <= until) {
-                        *row = NONE;
-                    }
-                }
-            }
-            let base = base_set.and_then(|set| found.get(set).copied().flatten());
-            let stays = rows.iter().any(|row| *row != NONE) || base.is_some();
-            if stays {
-                base_of.push(base);
-            }
-            stays
-        })
-        .map_err(too_long)?;
-        let content = Content { number, schema, stores: &stores, merged: &merged };
+        let mut input = TableInput::open(self.origin.store(), number, schema, new, before, state, self.threads).await?;
+        // Without keys there is one row, and no range to divide.
+        let parts = if schema.keys.is_empty() { 1 } else { input.part_count(self.memory) };
+        // What fits as a whole is made once.
+        let whole = if parts == 1 { Some(input.take_all().await?) } else { None };
+        let building = Building { run: self, input: &input, whole: whole.as_ref(), parts };
+        let mut survey = Survey::new(&input);
+        building
+            .each(async |part| {
+                survey.add(part);
+                Ok(())
+            })
+            .await?;
         let mut table = Table::empty(schema.clone());
-        table.watermarks = content.watermarks();
-        report.entities = (0..merged.len()).filter(|index| content.is_alive(*index)).count() as u64;
+        table.watermarks = survey.watermarks.iter().copied().map(Timestamp::from_nanos).collect();
+        let mut report = TableReport {
+            table: schema.name.clone(),
+            entities: survey.entities,
+            rows_taken: survey.taken,
+            rows_stale: survey.stale,
+            parts,
+            ..TableReport::default()
+        };
         if schema.keys.is_empty() {
-            if report.entities > 0 {
-                let shifts = vec![0; schema.views.len()];
-                let rows = Rows { schema, keyed: &merged, stores: &stores, shifts: &shifts, chosen: None };
+            if let Some(part) = whole.as_ref().filter(|_| survey.entities > 0) {
+                let rows = Rows { schema, keyed: &part.merged, stores: &part.stores, chosen: None };
                 table.inline = Some(rows.write_inline(PageKey::new(INLINE_SEGMENT, number, 0))?);
             }
             return Ok((table, report));
         }
-        let base_keyed = base_set.and_then(|set| sets.get(set));
-        if let (Some(old), Some(base_keyed), false) = (in_place.and_then(|table| table.base.as_ref()), base_keyed, self.compact) {
-            let delta = content.delta(old, base_keyed, &base_of);
-            if !delta.asks_for_compaction(report.rows_taken, report.entities) {
-                report.delta_rows = delta.rows.len() as u64;
-                table.base =
-                    Some(Segment { time_shifts: delta.shifts.iter().copied().map(Span::from_nanos).collect(), ..old.clone() });
-                if !delta.rows.is_empty() {
-                    table.delta = Some(self.write_segment(&content, Some(&delta.rows), "delta", &mut report).await?);
+        let content = survey.content();
+        let old = input.in_place.and_then(|table| table.base.as_ref()).filter(|_| input.has_base() && !self.compact);
+        if let Some(old) = old {
+            let delta = survey.delta();
+            let rows = building.count(&delta).await?;
+            let rows_before = input.in_place.and_then(|table| table.delta.as_ref()).map_or(0, |delta| delta.row_count);
+            // Rows that come again with equal values and other times are changes, too, unless a shift of all has them.
+            let changed = survey.changed.max(rows.saturating_sub(rows_before));
+            if !asks_for_compaction(rows, changed, survey.entities, old.row_count) {
+                report.delta_rows = rows;
+                if let Choice::Delta { shifts, .. } = &delta {
+                    let time_shifts = shifts.iter().copied().map(Span::from_nanos).collect();
+                    table.base = Some(Segment { time_shifts, ..old.clone() });
+                }
+                if rows > 0 {
+                    let new = NewSegment { content, base: Some(old.id), choice: &delta, rows, has_created: survey.has_created };
+                    table.delta = Some(building.write_segment(new, &mut report).await?);
                 }
                 return Ok((table, report));
             }
         }
-        let alive = content.retained(self.definitions);
-        report.entities = alive.len() as u64;
-        if !alive.is_empty() {
+        let base = survey.base(schema, self.definitions);
+        let rows = if base.is_all_alive() { survey.entities } else { building.count(&base).await? };
+        report.entities = rows;
+        if rows > 0 {
             report.rebuilt = true;
-            table.base = Some(self.write_segment(&content, Some(&alive), "base", &mut report).await?);
+            let new = NewSegment { content, base: None, choice: &base, rows, has_created: survey.has_created };
+            table.base = Some(building.write_segment(new, &mut report).await?);
         }
         Ok((table, report))
-    }
-
-    /// Appends the new rows of each view to its store, the views at the same time; which views, and their keys.
-    fn take_new_rows(
-        &self,
-        schema: &TableSchema,
-        rows: &[ViewRows],
-        stores: &mut [ViewStore],
-    ) -> Result<(Vec<usize>, Vec<Keyed>), SnapshotError> {
-        let mut free: Vec<Option<&mut ViewStore>> = stores.iter_mut().map(Some).collect();
-        let mut work = Vec::new();
-        for rows in rows {
-            let Some(view) = schema.views.iter().position(|view| view.name == rows.view) else { continue };
-            let Some(store) = free.get_mut(view).and_then(Option::take) else { continue };
-            work.push((view, rows, store));
-        }
-        let views = work.iter().map(|(view, ..)| *view).collect();
-        let take = |(view, rows, store): (usize, &ViewRows, &mut ViewStore)| new_rows(schema, view, rows, store);
-        if self.threads <= 1 {
-            return Ok((views, work.into_iter().map(take).collect::<Result<_, _>>()?));
-        }
-        let sets = std::thread::scope(|scope| {
-            let takes: Vec<_> = work.into_iter().map(|work| scope.spawn(move || take(work))).collect();
-            let joined = takes.into_iter().map(|take| take.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-            joined.collect::<Result<_, _>>()
-        })?;
-        Ok((views, sets))
-    }
-
-    /// Writes a segment's file, unless it is there already.
-    async fn write_segment(
-        &self,
-        content: &Content<'_>,
-        chosen: Option<&[u32]>,
-        kind: &str,
-        report: &mut TableReport,
-    ) -> Result<Segment, SnapshotError> {
-        let Content { number, schema, stores, merged } = *content;
-        let id = content.segment_id(kind, chosen, self.page_bytes_max);
-        let store = self.origin.store();
-        let key = segment_key(id, number);
-        let row_count = chosen.map_or(merged.len(), <[u32]>::len);
-        let time_shifts = vec![Span::ZERO; schema.views.len()];
-        if let Some(index) = self.written_before(&key).await?
-            && index.segment == id
-            && index.row_count == row_count as u64
-        {
-            let (bucket_count, page_bytes) = (index.bucket_count(), index.pages_bytes());
-            return Ok(Segment { id, bucket_count, row_count: index.row_count, page_bytes, time_shifts });
-        }
-        let index_of =
-            |position: usize| chosen.map_or(position, |chosen| chosen.get(position).map_or(0, |index| *index as usize));
-        let has_created = stores.iter().any(|store| store.created.iter().any(|created| *created != NOT_CREATED));
-        if has_created {
-            let created = (0..row_count)
-                .flat_map(|position| merged.rows_of(index_of(position)).iter().zip(stores))
-                .map(|(row, store): (&u32, &ViewStore)| store.created.get(*row as usize).copied().unwrap_or(NOT_CREATED));
-            store.replace(&created_key(id, number), created_bytes(created)).await?;
-        }
-        let shifts = vec![0; schema.views.len()];
-        let rows = Rows { schema, keyed: merged, stores, shifts: &shifts, chosen };
-        let rules = PageRules { threads: self.threads, page_bytes_max: self.page_bytes_max };
-        let (file, writer) = rows.write(id, number, rules, || Ok(File(store.begin(&key)?)))?;
-        file.0.finish().await?;
-        let index =
-            self.written_before(&key).await?.ok_or_else(|| mezze_replica::Error::Missing { key: store.full_name(&key) })?;
-        report.pages_written += u64::from(index.bucket_count());
-        report.bytes_written += writer.pages_bytes();
-        Ok(Segment {
-            id,
-            bucket_count: index.bucket_count(),
-            row_count: writer.row_count(),
-            page_bytes: writer.pages_bytes(),
-            time_shifts,
-        })
     }
 
     /// The index of a segment's file, if it is there and whole.
@@ -411,177 +327,220 @@ impl<'a> Materialize<'a> {
     }
 }
 
-/// Rows of one table of the snapshot before: numbers of its sets, and which views they have.
-struct Group {
-    base: Option<usize>,
-    delta: Option<usize>,
-    views: Vec<usize>,
-}
-
-struct File(ObjectWriter);
-
-impl Sink for File {
-    fn append(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
-        Ok(self.0.append(bytes)?)
-    }
-}
-
-/// All that a table holds now.
+/// A segment to be.
 #[derive(Clone, Copy)]
-struct Content<'a> {
-    number: u16,
-    schema: &'a TableSchema,
-    stores: &'a [ViewStore],
-    merged: &'a Keyed,
+struct NewSegment<'a> {
+    /// The hash of the table's content.
+    content: [u8; 16],
+    /// The base that a delta is of.
+    base: Option<SegmentId>,
+    choice: &'a Choice,
+    rows: u64,
+    has_created: bool,
 }
 
-/// What differs from a base.
-struct Delta {
-    /// The keys.
-    rows: Vec<u32>,
-    /// What to add to the base's event times, per view.
-    shifts: Vec<i64>,
-    base_rows: u64,
+/// A table in the making.
+struct Building<'a> {
+    run: &'a Materialize<'a>,
+    input: &'a TableInput<'a>,
+    /// Everything, where it is in memory as a whole.
+    whole: Option<&'a Part>,
+    parts: u32,
 }
 
-impl Delta {
-    /// A delta is read beside the base by every lookup and written by every run: it pays to write a new base when it has more
-    /// rows than sqrt(2 x rows that change a run x rows), where the cost of writing deltas and bases is the least.
-    fn asks_for_compaction(&self, changed: u64, entities: u64) -> bool {
-        let rows = self.rows.len() as f64;
-        let limit = (2.0 * changed as f64 * entities as f64).sqrt().max(DELTA_ROWS_MIN);
-        rows > limit || rows * 2.0 > self.base_rows.max(1) as f64 && rows > DELTA_ROWS_MIN
-    }
-}
-
-impl Content<'_> {
-    fn is_alive(&self, index: usize) -> bool {
-        self.merged.rows_of(index).iter().any(|row| *row != NONE)
-    }
-
-    fn watermarks(&self) -> Vec<Timestamp> {
-        let mut newest = vec![Timestamp::MIN; self.schema.views.len()];
-        for index in 0..self.merged.len() {
-            for ((slot, row), store) in newest.iter_mut().zip(self.merged.rows_of(index)).zip(self.stores) {
-                if let Some(time) = store.times.get(*row as usize) {
-                    *slot = (*slot).max(Timestamp::from_nanos(*time));
-                }
-            }
+impl Building<'_> {
+    /// Calls `work` with one part after another, in order of hash.
+    async fn each(&self, mut work: impl AsyncFnMut(&Part) -> Result<(), SnapshotError>) -> Result<(), SnapshotError> {
+        for number in 0..self.parts {
+            self.with(HashRange::of_buckets(number, number + 1, self.parts), &mut work).await?;
         }
-        newest
+        Ok(())
     }
 
-    /// The keys that a new base has: those that are older than `retain` in all their views go. What is old is judged by the
-    /// newest event of each view, so that the clock does not count.
-    fn retained(&self, definitions: &Definitions) -> Vec<u32> {
-        let oldest: Vec<Option<i64>> = self
-            .schema
-            .views
-            .iter()
-            .zip(self.watermarks())
-            .map(|(view, newest)| {
-                let retain = definitions.feature_view(&view.name)?.retain;
-                (retain > Span::ZERO).then(|| newest.saturating_sub(retain).nanos())
-            })
-            .collect();
-        let counts = |(row, (store, oldest)): (&u32, (&ViewStore, &Option<i64>))| match (store.times.get(*row as usize), oldest) {
-            (Some(time), Some(oldest)) => time >= oldest,
-            (Some(_), None) => true,
-            (None, _) => false,
-        };
-        (0..self.merged.len() as u32)
-            .filter(|index| self.merged.rows_of(*index as usize).iter().zip(self.stores.iter().zip(&oldest)).any(counts))
-            .collect()
-    }
-
-    /// The keys whose rows are not what the base has, when its event times are moved by the spans that leave the fewest.
-    fn delta(&self, base: &Segment, base_keyed: &Keyed, base_of: &[Option<usize>]) -> Delta {
-        let views = self.schema.views.len();
-        let old_shift = |view: usize| base.time_shifts.get(view).map_or(0, |shift| shift.nanos());
-        // For each view, how often each span was seen between equal rows.
-        let mut spans: Vec<HashMap<i64, u64>> = vec![HashMap::new(); views];
-        let pairs = |index: usize| {
-            let base_rows = base_of.get(index).copied().flatten().map(|base| base_keyed.rows_of(base)).unwrap_or_default();
-            self.merged.rows_of(index).iter().zip(base_rows).zip(self.stores).enumerate()
-        };
-        for index in 0..self.merged.len() {
-            for (view, ((now, was), store)) in pairs(index) {
-                let times = (store.times.get(*now as usize), store.times.get(*was as usize));
-                let (Some(now_time), Some(was_time)) = times else { continue };
-                if now == was || store.same_features(*now, *was) {
-                    let stored = was_time.wrapping_sub(old_shift(view));
-                    if let Some(spans) = spans.get_mut(view) {
-                        *spans.entry(now_time.wrapping_sub(stored)).or_insert(0) += 1;
-                    }
-                }
-            }
+    /// Calls `work` with a part that has at least the keys of a range.
+    async fn with(
+        &self,
+        range: HashRange,
+        mut work: impl AsyncFnMut(&Part) -> Result<(), SnapshotError>,
+    ) -> Result<(), SnapshotError> {
+        match self.whole {
+            Some(part) => work(part).await,
+            None => work(&self.input.part(range).await?).await,
         }
-        let shifts: Vec<i64> = spans
-            .iter()
-            .enumerate()
-            .map(|(view, spans)| {
-                let best = |(span, count): (&i64, &u64)| (*count, *span == old_shift(view), std::cmp::Reverse(*span));
-                let most = spans.iter().max_by_key(|(span, count)| best((span, count)));
-                most.map_or_else(|| old_shift(view), |(span, _)| *span)
-            })
-            .collect();
-        let differs = |index: usize| {
-            if base_of.get(index).copied().flatten().is_none() {
-                return true;
-            }
-            pairs(index).any(|(view, ((now, was), store))| match (*now, *was) {
-                (NONE, NONE) => false,
-                (NONE, _) | (_, NONE) => true,
-                (now, was) => {
-                    let (Some(now_time), Some(was_time)) = (store.times.get(now as usize), store.times.get(was as usize)) else {
-                        return true;
-                    };
-                    let stored = was_time.wrapping_sub(old_shift(view));
-                    let shift = shifts.get(view).copied().unwrap_or(0);
-                    stored.wrapping_add(shift) != *now_time || now != was && !store.same_features(now, was)
-                }
-            })
-        };
-        let rows = (0..self.merged.len() as u32).filter(|index| differs(*index as usize)).collect();
-        Delta { rows, shifts, base_rows: base.row_count }
     }
 
-    /// The id of a segment of these rows: a hash of all that decides its bytes, known before the first page is made.
-    fn segment_id(&self, kind: &str, chosen: Option<&[u32]>, page_bytes_max: usize) -> SegmentId {
+    async fn count(&self, choice: &Choice) -> Result<u64, SnapshotError> {
+        let mut count = 0;
+        self.each(async |part| {
+            count += choice.of(part).len() as u64;
+            Ok(())
+        })
+        .await?;
+        Ok(count)
+    }
+
+    /// The id of a segment: a hash of all that decides its bytes, known before the first page is made.
+    fn segment_id(&self, new: NewSegment<'_>) -> SegmentId {
         let mut hasher = Xxh3::new();
         let mut text = |part: &str| {
             hasher.update(part.as_bytes());
             hasher.update(&[0]);
         };
+        let schema = self.input.schema();
         text(BUILDER);
-        text(kind);
-        for key in &self.schema.keys {
+        for key in &schema.keys {
             text(&key.join_key);
             text(key.key_type.name());
         }
-        for view in &self.schema.views {
+        for view in &schema.views {
             text(&view.name);
             for feature in &view.features {
                 text(&feature.name);
                 text(&feature.value_type.to_string());
             }
         }
-        hasher.update(&self.number.to_le_bytes());
-        hasher.update(&(page_bytes_max as u64).to_le_bytes());
-        digest_all(&mut hasher, self.merged.hashes.iter().map(|hash| hash.get().to_le_bytes()));
-        digest_all(&mut hasher, self.merged.key_rows.iter().map(|row| row.to_le_bytes()));
-        digest_all(&mut hasher, self.merged.rows.iter().map(|row| row.to_le_bytes()));
-        if let Some(chosen) = chosen {
-            digest_all(&mut hasher, chosen.iter().map(|index| index.to_le_bytes()));
-        }
-        self.merged.keys.iter().for_each(|column| column.digest(&mut hasher));
-        for store in self.stores {
-            digest_all(&mut hasher, store.times.iter().map(|time| time.to_le_bytes()));
-            digest_all(&mut hasher, store.created.iter().map(|time| time.to_le_bytes()));
-            store.features.iter().for_each(|column| column.digest(&mut hasher));
-        }
+        hasher.update(&self.input.number().to_le_bytes());
+        hasher.update(&(self.run.page_bytes_max as u64).to_le_bytes());
+        hasher.update(&new.content);
+        hasher.update(&new.base.map_or([0; 16], |base| base.bytes()));
+        hasher.update(&new.choice.bytes());
         SegmentId::from_bytes(hasher.digest128().to_be_bytes())
     }
+
+    /// Writes a segment's file, unless it is there already.
+    async fn write_segment(&self, new: NewSegment<'_>, report: &mut TableReport) -> Result<Segment, SnapshotError> {
+        let number = self.input.number();
+        let id = self.segment_id(new);
+        let store = self.run.origin.store();
+        let key = segment_key(id, number);
+        let time_shifts = vec![Span::ZERO; self.input.schema().views.len()];
+        if let Some(index) = self.run.written_before(&key).await?
+            && index.segment == id
+            && index.row_count == new.rows
+            && let Ok(tree) = read_tree(store, id, number, index.bucket_count()).await
+        {
+            let (bucket_count, page_bytes) = (index.bucket_count(), index.pages_bytes());
+            return Ok(Segment { id, bucket_count, row_count: index.row_count, page_bytes, root: tree.root(), time_shifts });
+        }
+        let mut bucket_count = self.bucket_count(id, new).await?;
+        let writing = loop {
+            let mut writing = Writing {
+                file: store.begin(&key)?,
+                created: if new.has_created { Some(CreatedWriter::begin(store, id, number)?) } else { None },
+                writer: SegmentWriter::new(id, number),
+                leaves: Vec::with_capacity(bucket_count as usize),
+            };
+            if self.write_pages(id, new, bucket_count, &mut writing).await? {
+                break writing;
+            }
+            bucket_count = bucket_count.saturating_add(bucket_count / 3 + 1);
+        };
+        let Writing { mut file, created, writer, leaves } = writing;
+        file.append(&writer.finish().ok_or_else(|| SnapshotError::TooMuch {
+            table: self.input.schema().name.clone(),
+            what: "4,294,967,295 pages are the most".into(),
+        })?)?;
+        // Before the pages: a run that goes on from theirs finds these.
+        if let Some(created) = created {
+            created.finish().await?;
+        }
+        store.replace(&tree_key(id, number), tree_bytes(&leaves)).await?;
+        file.finish().await?;
+        report.pages_written += leaves.len() as u64;
+        report.bytes_written += writer.pages_bytes();
+        let (row_count, page_bytes) = (writer.row_count(), writer.pages_bytes());
+        Ok(Segment { id, bucket_count, row_count, page_bytes, root: Tree::new(leaves).root(), time_shifts })
+    }
+
+    /// How many buckets give pages of a good size: from pages of a few samples, so that it depends on nothing but the rows.
+    async fn bucket_count(&self, id: SegmentId, new: NewSegment<'_>) -> Result<u32, SnapshotError> {
+        let (buckets, bucket_count) = Sample::buckets(new.rows);
+        let mut sample = Sample::default();
+        let number = self.input.number();
+        if let Some(part) = self.whole {
+            let chosen = new.choice.of(part);
+            let rows = self.rows(part, &chosen);
+            for bucket in buckets {
+                rows.sample(PageKey::new(id, number, bucket), bucket_count, &mut sample)?;
+            }
+        } else {
+            for bucket in buckets {
+                let part = self.input.part(HashRange::of_buckets(bucket, bucket + 1, bucket_count)).await?;
+                let chosen = new.choice.of(&part);
+                self.rows(&part, &chosen).sample(PageKey::new(id, number, bucket), bucket_count, &mut sample)?;
+            }
+        }
+        Ok(sample.bucket_count(new.rows, self.run.page_bytes_max))
+    }
+
+    fn rows<'p>(&'p self, part: &'p Part, chosen: &'p [u32]) -> Rows<'p> {
+        Rows { schema: self.input.schema(), keyed: &part.merged, stores: &part.stores, chosen: Some(chosen) }
+    }
+
+    /// Writes all pages; `false` where one came out too large and smaller ones are to be made.
+    async fn write_pages(
+        &self,
+        id: SegmentId,
+        new: NewSegment<'_>,
+        bucket_count: u32,
+        writing: &mut Writing,
+    ) -> Result<bool, SnapshotError> {
+        let rules = PageRules { threads: self.run.threads, page_bytes_max: self.run.page_bytes_max };
+        let last = is_thinnest(bucket_count, new.rows);
+        let parts = self.parts.min(bucket_count);
+        let first_of = |part: u32| (u64::from(bucket_count) * u64::from(part) / u64::from(parts)) as u32;
+        let key = PageKey::new(id, self.input.number(), 0);
+        for number in 0..parts {
+            let buckets = first_of(number)..first_of(number + 1);
+            let mut fits = true;
+            self.with(HashRange::of_buckets(buckets.start, buckets.end, bucket_count), async |part| {
+                let chosen = new.choice.of(part);
+                let rows = self.rows(part, &chosen);
+                let mut position = 0;
+                fits = rows.write_pages(key, buckets.clone(), bucket_count, rules, last, |pages| {
+                    writing.put(pages, &rows, &mut position)
+                })?;
+                Ok(())
+            })
+            .await?;
+            if !fits {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The objects of a segment while they are written.
+struct Writing {
+    file: ObjectWriter,
+    created: Option<CreatedWriter>,
+    writer: SegmentWriter,
+    leaves: Vec<Digest>,
+}
+
+impl Writing {
+    /// Takes the next pages, of the rows from `position` on.
+    fn put(&mut self, pages: &Pages, rows: &Rows<'_>, position: &mut usize) -> Result<(), SnapshotError> {
+        self.file.append(&pages.bytes)?;
+        for (bytes, count) in &pages.pages {
+            self.writer.push(*bytes, *count);
+            if let Some(created) = &mut self.created {
+                created.append(*count, rows.created(*position..*position + *count as usize))?;
+            }
+            *position += *count as usize;
+        }
+        self.leaves.extend_from_slice(&pages.leaves);
+        Ok(())
+    }
+}
+
+/// A delta is read beside the base by every lookup and written by every run: it pays to write a new base when it has more
+/// rows than sqrt(2 x keys that change a run x keys), where the cost of writing deltas and bases is the least.
+fn asks_for_compaction(rows: u64, changed: u64, entities: u64, base_rows: u64) -> bool {
+    let limit = (2.0 * changed as f64 * entities as f64).sqrt().max(DELTA_ROWS_MIN);
+    let rows = rows as f64;
+    rows > limit || rows * 2.0 > base_rows.max(1) as f64 && rows > DELTA_ROWS_MIN
 }
 
 /// The tables in an order that leaves those there were where they were, since pages name their table by its number.
@@ -595,40 +554,6 @@ fn in_known_order(mut schemas: Vec<TableSchema>, before: Option<&Manifest>) -> V
     }
     let mut rest = schemas.into_iter();
     placed.into_iter().filter_map(|slot| slot.or_else(|| rest.next())).collect()
-}
-
-/// Whether keys of one table are those of the other, whatever their entities are called.
-fn same_keys(a: &TableSchema, b: &TableSchema) -> bool {
-    let key = |key: &mezze_core::KeyColumn| (key.join_key.clone(), key.key_type);
-    a.keys.len() == b.keys.len() && a.keys.iter().zip(&b.keys).all(|(a, b)| key(a) == key(b))
-}
-
-/// Whether pages of one schema are pages of the other.
-fn same_columns(a: &TableSchema, b: &TableSchema) -> bool {
-    same_keys(a, b)
-        && a.views.len() == b.views.len()
-        && a.views.iter().zip(&b.views).all(|(a, b)| a.name == b.name && a.features == b.features)
-}
-
-/// What to read of an old table for a new one.
-fn wanted(old: &TableSchema, new: &TableSchema, segment: Option<&Segment>) -> Vec<Wanted> {
-    old.views
-        .iter()
-        .enumerate()
-        .filter_map(|(view, schema)| {
-            let store = new.views.iter().position(|known| known.name == schema.name)?;
-            let time_column = old.time_column(view);
-            let columns = new
-                .views
-                .get(store)?
-                .features
-                .iter()
-                .map(|feature| Some(time_column + 1 + schema.features.iter().position(|known| known == feature)?))
-                .collect();
-            let shift = segment.and_then(|segment| segment.time_shifts.get(view)).map_or(0, |shift| shift.nanos());
-            Some(Wanted { view, store, time_column, shift, columns })
-        })
-        .collect()
 }
 
 /// The hash of a key whose values are text.
@@ -662,6 +587,6 @@ fn key_hash(schema: &TableSchema, key: &BTreeMap<String, String>) -> Result<KeyH
 }
 
 /// What decides the bytes of pages beside their rows.
-const BUILDER: &str = "mezze segment 1";
+const BUILDER: &str = "mezze segment 2";
 /// A delta is left as it is up to so many rows.
 const DELTA_ROWS_MIN: f64 = 1024.0;

@@ -5,20 +5,31 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
-use mezze_replica::{Backend, Error, ObjectStat, Store};
+use mezze_core::Span;
+use mezze_replica::{Backend, Clock as _, Error, ObjectStat, Store};
+
+use crate::TestClock;
 
 /// Lets the first so many changes through and fails every one after them. Reading goes on working.
 #[derive(Debug)]
 pub(crate) struct Faulty {
     inner: Arc<dyn Backend>,
     left: Arc<AtomicI64>,
+    /// How long a read of a range takes, by which clock.
+    slow: Option<(Arc<TestClock>, Span)>,
 }
 
 impl Faulty {
     /// A store that fails after `changes` changes, and the count of those that are left.
     pub(crate) fn over(store: &Store, changes: i64) -> (Store, Arc<AtomicI64>) {
         let left = Arc::new(AtomicI64::new(changes));
-        (Store::of(Self { inner: store.backend(), left: Arc::clone(&left) }), left)
+        (Store::of(Self { inner: store.backend(), left: Arc::clone(&left), slow: None }), left)
+    }
+
+    /// A store that never fails, and takes its time.
+    pub(crate) fn slow(store: &Store, clock: &Arc<TestClock>, span: Span) -> Store {
+        let left = Arc::new(AtomicI64::new(i64::MAX));
+        Store::of(Self { inner: store.backend(), left, slow: Some((Arc::clone(clock), span)) })
     }
 
     fn change(&self, key: &str) -> Result<(), Error> {
@@ -44,6 +55,9 @@ impl Backend for Faulty {
     }
 
     async fn read_range(&self, key: &str, offset: u64, length: u64) -> Result<Option<Bytes>, Error> {
+        if let Some((clock, span)) = &self.slow {
+            clock.sleep(*span).await;
+        }
         self.inner.read_range(key, offset, length).await
     }
 

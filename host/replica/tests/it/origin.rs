@@ -2,11 +2,13 @@
 
 use std::sync::atomic::Ordering;
 
-use mezze_core::{HEAD_KEY, Head, Span};
-use mezze_replica::{Error, FolderLock, ForgetRecord, Lease, NewEpoch, Origin, Prune, PruneMode, Reason, manifest_key};
+use mezze_core::{Audience, HEAD_KEY, Head, Span};
+use mezze_replica::{
+    Error, FolderLock, ForgetRecord, Lease, NewEpoch, Origin, Prune, PruneMode, Reason, Replica, Target, manifest_key,
+};
 
 use crate::faults::Faulty;
-use crate::{at, folder, materialize, write_objects};
+use crate::{TestClock, at, folder, materialize, write_objects};
 
 async fn head(origin: &Origin) -> Option<Head> {
     let bytes = origin.store().read(HEAD_KEY).await.expect("it can be read")?;
@@ -154,7 +156,8 @@ async fn prune_keeps_what_is_served_or_named() {
     }
     write_objects(&origin, 9).await;
     let all = store.list("s").await.expect("it is listed");
-    let mut prune = Prune::new(at(100), "test");
+    let clock = TestClock::at(100);
+    let mut prune = Prune::new(&clock, "test");
     prune.mode = PruneMode::DryRun;
     let planned = prune.run(&origin).await.expect("it works");
     assert_eq!(store.list("s").await.expect("it is listed"), all, "a dry run removes nothing");
@@ -181,8 +184,10 @@ async fn prune_says_when_forgotten_rows_are_gone() {
     origin.write_forget_record(&ForgetRecord::new(2, 1, segments.clone())).await.expect("it is written");
     let (_held, other) = folder_with_copy(&store, 1).await;
     origin.commit(new).await.expect("nobody else is there");
-    let replicas = [("prod".to_owned(), other.clone())];
-    let mut prune = Prune::new(at(100), "test");
+    let target = Target::Folder(other.clone());
+    let replicas = [Replica { name: "prod".to_owned(), target, audience: Audience::Server }];
+    let clock = TestClock::at(100);
+    let mut prune = Prune::new(&clock, "test");
     prune.replicas = &replicas;
     let report = prune.run(&origin).await.expect("it works");
     assert_eq!(report.forgets[0].remaining, [(other.place(), segments[0])], "the replica still serves it");
@@ -211,10 +216,10 @@ async fn builds_and_prunes_keep_out_of_each_others_way() {
     materialize(&origin, 1).await;
     let build = FolderLock::build(&store).expect("it is free");
     let another = FolderLock::build(&store).expect("many may build");
-    let refused = Prune::new(at(1), "test").run(&origin).await.expect_err("builds run");
+    let refused = Prune::new(&TestClock::at(1), "test").run(&origin).await.expect_err("builds run");
     assert!(refused.is_conflict(), "{refused}");
     drop((build, another));
-    Prune::new(at(1), "test").run(&origin).await.expect("it is free");
+    Prune::new(&TestClock::at(1), "test").run(&origin).await.expect("it is free");
 }
 
 #[tokio::test]

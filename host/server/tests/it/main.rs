@@ -3,3 +3,4 @@
 mod client;
 mod online;
 mod transport;
+mod trust;

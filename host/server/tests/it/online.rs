@@ -10,22 +10,22 @@ use expect_test::{Expect, expect};
 use mezze_core::{
     Audience, ColumnData, ColumnInput, FeatureSchema, HttpConfig, KeyColumn, KeyHash, KeyPart, KeyType, Manifest, PageInput,
     PageKey, PageWriter, Segment, SegmentId, SegmentWriter, Service, ServiceProjection, Span, Table, TableSchema, Timestamp,
-    ValueType, ViewInput, ViewSchema,
+    Tree, ValueType, ViewInput, ViewSchema,
 };
-use mezze_replica::{NewEpoch, Origin, Reader, Reason, Store, segment_key};
+use mezze_replica::{NewEpoch, Origin, Reader, Reason, Store, segment_key, tree_bytes, tree_key};
 use mezze_server::{Online, Server, ServerOptions};
 
 use crate::client::Client;
 
 /// An origin in a folder, where each snapshot gives users 0 to 9 the score of its number.
-struct Fixture {
-    runtime: tokio::runtime::Runtime,
-    folder: tempfile::TempDir,
-    origin: Origin,
+pub(crate) struct Fixture {
+    pub(crate) runtime: tokio::runtime::Runtime,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) origin: Origin,
 }
 
 impl Fixture {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let origin = Origin::new(Store::folder(folder.path()).expect("it can be opened"));
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
@@ -33,7 +33,7 @@ impl Fixture {
     }
 
     /// Makes snapshot number `number` current.
-    fn materialize(&self, number: u8) {
+    pub(crate) fn materialize(&self, number: u8) {
         self.runtime.block_on(async {
             let segment = write_segment(&self.origin, number).await;
             let snapshot = self.origin.write_manifest(&manifest(segment)).await.expect("it is written");
@@ -46,7 +46,12 @@ impl Fixture {
 
     fn serve(&self) -> (Arc<Reader>, Server) {
         let store = Store::folder(self.folder.path()).expect("it can be opened");
-        let reader = Arc::new(self.runtime.block_on(Reader::open(store, 1 << 20)).expect("there is a snapshot"));
+        let reader = self.runtime.block_on(Reader::open(store, 1 << 20)).expect("there is a snapshot");
+        Self::serve_from(reader)
+    }
+
+    pub(crate) fn serve_from(reader: Reader) -> (Arc<Reader>, Server) {
+        let reader = Arc::new(reader);
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         let mut options = ServerOptions::default();
         options.threads = 2;
@@ -56,7 +61,7 @@ impl Fixture {
         (reader, Server::start(online, listener, options).expect("it starts"))
     }
 
-    fn segment_file(&self, number: u8) -> std::path::PathBuf {
+    pub(crate) fn segment_file(&self, number: u8) -> std::path::PathBuf {
         self.folder.path().join(segment_key(SegmentId::from_bytes([number; 16]), 0))
     }
 }
@@ -74,7 +79,7 @@ fn schema() -> TableSchema {
     )
 }
 
-async fn write_segment(origin: &Origin, number: u8) -> Segment {
+pub(crate) async fn write_segment(origin: &Origin, number: u8) -> Segment {
     let id = SegmentId::from_bytes([number; 16]);
     let mut rows: Vec<(KeyHash, i64)> = (0..10).map(|user| (KeyHash::of(&[KeyPart::Int(user)]), user)).collect();
     rows.sort_unstable();
@@ -98,7 +103,15 @@ async fn write_segment(origin: &Origin, number: u8) -> Segment {
     object.append(&page).expect("it is written");
     object.append(&writer.finish().expect("it is small")).expect("it is written");
     object.finish().await.expect("it is finished");
-    Segment { id, bucket_count: 1, row_count: 10, page_bytes: page.len() as u64, time_shifts: vec![Span::ZERO] }
+    origin.store().replace(&tree_key(id, 0), tree_bytes(&[Tree::leaf(&page)])).await.expect("it is written");
+    Segment {
+        id,
+        bucket_count: 1,
+        row_count: 10,
+        page_bytes: page.len() as u64,
+        root: Tree::leaf(&page),
+        time_shifts: vec![Span::ZERO],
+    }
 }
 
 fn manifest(base: Segment) -> Manifest {
@@ -117,9 +130,9 @@ fn manifest(base: Segment) -> Manifest {
     }
 }
 
-const PATH: &str = "/get-online-features";
-const JSON: &str = "content-type: application/json";
-const USERS: &[u8] = br#"{"feature_service": "all", "entities": {"user": [3, 1, 99]}}"#;
+pub(crate) const PATH: &str = "/get-online-features";
+pub(crate) const JSON: &str = "content-type: application/json";
+pub(crate) const USERS: &[u8] = br#"{"feature_service": "all", "entities": {"user": [3, 1, 99]}}"#;
 
 fn check(body: &str, expected: Expect) {
     let fixture = Fixture::new();
@@ -267,7 +280,7 @@ fn a_switch_to_a_new_snapshot_fails_no_request_and_mixes_no_two() {
             .collect();
         for number in 2..=20 {
             fixture.materialize(number);
-            let switched = fixture.runtime.block_on(reader.refresh()).expect("the snapshot is whole");
+            let switched = fixture.runtime.block_on(reader.refresh(mezze_server::now())).expect("the snapshot is whole");
             assert!(switched.is_some());
         }
         done.store(true, Ordering::SeqCst);

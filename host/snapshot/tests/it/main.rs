@@ -11,6 +11,8 @@ use mezze_replica::{Origin, Reader, Store};
 use mezze_snapshot::{Materialize, MaterializeReport, ViewRows};
 use proptest::prelude::*;
 
+mod memory;
+
 const DEFINITIONS: &str = "\
 entities: [{ name: user }, { name: item, value_type: string }]
 sources: [{ name: s, path: s.parquet, timestamp_field: t }]
@@ -68,6 +70,7 @@ struct World {
     runtime: tokio::runtime::Runtime,
     definitions: Definitions,
     clock: i64,
+    memory: Option<usize>,
     model: Model,
     b: BTreeMap<i64, (i64, f64)>,
 }
@@ -79,6 +82,7 @@ impl World {
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"),
             definitions: definitions(DEFINITIONS),
             clock: 1_000_000,
+            memory: None,
             model: Model::new(),
             b: BTreeMap::new(),
         }
@@ -95,6 +99,7 @@ impl World {
         run.threads = 2;
         run.page_bytes_max = 2_000;
         run.compact = compact;
+        run.memory = self.memory;
         self.runtime.block_on(async {
             let state = run.state().await.expect("it can be read");
             run.run(rows, &state).await.expect("the rows fit")
@@ -196,8 +201,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn readers_see_the_newest_rows_whatever_was_folded_before(steps in proptest::collection::vec(a_step(), 1..10)) {
+    fn readers_see_the_newest_rows_whatever_was_folded_before(
+        steps in proptest::collection::vec(a_step(), 1..10), memory in proptest::option::of(Just(2_000_usize)),
+    ) {
         let mut world = World::new();
+        world.memory = memory;
         world.fold(&[]);
         // Times of steps are below the clock, so what is forgotten stays so.
         let mut forgotten = Vec::new();
