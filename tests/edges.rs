@@ -19,6 +19,8 @@ mod hosts;
 mod kv;
 #[path = "edges/node.rs"]
 mod node;
+#[path = "edges/trust.rs"]
+mod trust;
 
-use hosts::{Host, build, native, spin, tool, viceroy, workerd};
+use hosts::{Host, build, build_with, native, spin, tool, viceroy, workerd};
 use kv::Kv;

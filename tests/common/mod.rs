@@ -82,6 +82,17 @@ impl Repo {
         repo
     }
 
+    /// Another repository with the same files.
+    pub(crate) fn copy(&self) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for (path, bytes) in files(self.folder.path()) {
+            let path = folder.path().join(path.strip_prefix(self.folder.path()).expect("it is in the folder"));
+            fs::create_dir_all(path.parent().expect("it is in the folder")).expect("the folder can be made");
+            fs::write(path, bytes).expect("the file can be written");
+        }
+        Self { folder }
+    }
+
     /// A path in the repository.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -134,8 +145,8 @@ impl Repo {
 /// The command without arguments.
 pub(crate) fn mezze() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mezze"));
-    // Neither a user's colours nor their repository count.
-    command.env("NO_COLOR", "1").env_remove("MEZZE_REPO");
+    // Neither a user's colours nor their repository count, nor whether CI runs the tests: in CI the command asks for more.
+    command.env("NO_COLOR", "1").env_remove("MEZZE_REPO").env_remove("CI");
     command
 }
 
@@ -366,7 +377,7 @@ impl Component {
         let runtime = mezze_runtime::Runtime::new(config).expect("the component can be run");
         let mut store = runtime.store(1 << 20).expect("there is room for an instance");
         let head = fs::read(folder.join("head")).expect("there is a head");
-        store.open(&head, None).expect("the head is whole");
+        store.open(&head, None, 0).expect("the head is whole");
         Self { store, folder: folder.to_path_buf() }
     }
 

@@ -44,6 +44,14 @@ export const open = async (base, { refreshes, ...options }) => {
   return Number(store.snapshot.epoch);
 };
 
+/** Opens a snapshot that someone has to have signed, and asks it. */
+export const trusting = (base, trust, body, seen) =>
+  said(
+    FeatureStore.open(base, { trust })
+      .then((store) => store.answer(bytes(body), { epoch: BigInt(seen) }))
+      .then(({ body }) => ({ status: 200, said: decoder.decode(body) })),
+  );
+
 /** All at once: they must not take each other's pages. */
 export const answers = (bodies, options) => Promise.all(bodies.map((body) => answer(bytes(body), options)));
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -14,8 +14,9 @@ use std::time::Duration;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
 
-use super::{build, native, tool};
+use super::{build, build_with, native, tool};
 use crate::common::{Repo, files, mezze, replica_keys, send};
+use crate::kv::http::{Answer, Request, Response, Server};
 
 type Keys = Vec<(String, Vec<u8>)>;
 
@@ -33,14 +34,20 @@ enum Stored {
 struct Site {
     address: SocketAddr,
     stored: Arc<Mutex<BTreeMap<String, Stored>>>,
+    _server: Arc<Server>,
 }
 
 impl Site {
     fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-        let address = listener.local_addr().expect("it has an address");
-        let site = Self { address, stored: Arc::default() };
-        let folder = build("browser");
+        Self::of(&build("browser"))
+    }
+
+    /// With the bundle in this folder.
+    fn of(folder: &tempfile::TempDir) -> Self {
+        let stored = Arc::<Mutex<BTreeMap<String, Stored>>>::default();
+        let served = Arc::clone(&stored);
+        let server = Server::start(move |request| hosted(&served, request));
+        let site = Self { address: server.address, stored, _server: Arc::new(server) };
         let bundle = folder.path().join("bundle");
         for (path, bytes) in files(&bundle) {
             let name = path.strip_prefix(&bundle).expect("it is in the bundle").to_string_lossy().into_owned();
@@ -48,56 +55,7 @@ impl Site {
         }
         site.put("/chromium.mjs", Stored::Bytes(include_bytes!("chromium.mjs").into()));
         site.put("/empty.html", Stored::Bytes(b"<!doctype html><link rel=icon href=data:,>".into()));
-        let served = site.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let site = served.clone();
-                std::thread::spawn(move || site.serve(stream));
-            }
-        });
         site
-    }
-
-    fn serve(&self, stream: TcpStream) {
-        let mut writer = stream.try_clone().expect("a socket can be cloned");
-        let mut reader = BufReader::new(stream);
-        loop {
-            let mut line = String::new();
-            if reader.read_line(&mut line).unwrap_or(0) == 0 {
-                return;
-            }
-            let mut header = String::new();
-            while reader.read_line(&mut header).unwrap_or(0) > 2 {
-                header.clear();
-            }
-            let target = line.split(' ').nth(1).unwrap_or_default();
-            let path = target.split('?').next().unwrap_or_default();
-            let stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
-            let (status, body) = match stored {
-                Some(Stored::Bytes(bytes)) => ("200 OK", bytes),
-                Some(Stored::Failing) => ("500 Broken", vec![]),
-                Some(Stored::Hanging) => {
-                    // It ends when the browser gives up.
-                    let _ = reader.read(&mut [0]);
-                    return;
-                }
-                None => ("404 Not Found", vec![]),
-            };
-            let media = match Path::new(path).extension().and_then(|ending| ending.to_str()) {
-                Some("html") => "text/html; charset=utf-8",
-                Some("js" | "mjs") => "text/javascript",
-                Some("wasm") => "application/wasm",
-                _ => "application/octet-stream",
-            };
-            // The browser may keep anything for a day, faults and the head too: the worst that hosting does.
-            let length = body.len();
-            let head = format!(
-                "HTTP/1.1 {status}\r\ncontent-type: {media}\r\ncache-control: max-age=86400\r\ncontent-length: {length}\r\n\r\n"
-            );
-            if writer.write_all(&[head.into_bytes(), body].concat()).is_err() {
-                return;
-            }
-        }
     }
 
     fn put(&self, path: &str, stored: Stored) {
@@ -119,6 +77,38 @@ impl Site {
     fn put_replica(&self, folder: &str, keys: &Keys) {
         self.put_keys(folder, keys.iter().map(|(key, bytes)| (key.clone(), Some(Stored::Bytes(bytes.clone())))));
     }
+}
+
+/// What the bundle that checks signatures says to a body: for each of some stores, whom to trust and which epoch was seen.
+pub(super) fn trusting(cases: &[(&Keys, Value, u64)], body: &str) -> Vec<Value> {
+    let site = Site::of(&build_with(&["browser", "--trust"]));
+    let mut chromium = Chromium::start(&site);
+    let ask = |(number, (keys, trust, seen)): (usize, &(&Keys, Value, u64))| {
+        let folder = format!("/case-{number}/");
+        site.put_replica(&folder, keys);
+        chromium.run("trusting", [json!(folder), trust.clone(), json!(BASE64_STANDARD.encode(body)), json!(seen)])
+    };
+    cases.iter().enumerate().map(ask).collect()
+}
+
+fn hosted(stored: &Mutex<BTreeMap<String, Stored>>, request: &Request) -> Answer {
+    let path = request.path();
+    let (status, body) = match stored.lock().unwrap_or_else(PoisonError::into_inner).get(path) {
+        Some(Stored::Bytes(bytes)) => (200, bytes.clone()),
+        Some(Stored::Failing) => (500, vec![]),
+        // It ends when the browser gives up.
+        Some(Stored::Hanging) => return Answer::Hang,
+        None => (404, vec![]),
+    };
+    let media = match Path::new(path).extension().and_then(|ending| ending.to_str()) {
+        Some("html") => "text/html; charset=utf-8",
+        Some("js" | "mjs") => "text/javascript",
+        Some("wasm") => "application/wasm",
+        _ => "application/octet-stream",
+    };
+    // The browser may keep anything for a day, faults and the head too: the worst that hosting does.
+    let response = Response::new(status, body).with("content-type", media).with("cache-control", "max-age=86400");
+    Answer::Whole(response)
 }
 
 /// Real Chromium with one page, driven over the pipe of its developer tools. It is stopped when this is dropped.

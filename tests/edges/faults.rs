@@ -137,7 +137,10 @@ fn a_switch_and_a_rollback_under_load_mix_nothing() {
             epochs.iter().filter(|(turn, _)| turns.contains(turn)).map(|(_, epoch)| *epoch).collect()
         };
         assert!(seen(0..20).iter().all(|epoch| *epoch == 3), "{}: {epochs:?}", host.name);
-        assert!(seen(22..60).iter().all(|epoch| *epoch == 4), "{}: {epochs:?}", host.name);
+        assert!(seen(22..40).iter().all(|epoch| *epoch == 4), "{}: {epochs:?}", host.name);
+        // Spin replaces its instances, after 128 requests at the latest, and a new one has seen no head but the old.
+        let may_be_new = host.name == "Spin";
+        assert!(seen(40..60).iter().all(|epoch| *epoch == 4 || may_be_new && *epoch == 3), "{}: {epochs:?}", host.name);
         assert!(seen(62..80).iter().all(|epoch| *epoch == 5), "{}: {epochs:?}", host.name);
     }
     // Viceroy's store is what it starts with: one start for each of the three.

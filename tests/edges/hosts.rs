@@ -47,8 +47,13 @@ pub(crate) fn tool(name: &str, path: &str) -> PathBuf {
 
 /// A bundle in a folder of its own.
 pub(crate) fn build(target: &str) -> tempfile::TempDir {
+    build_with(&[target])
+}
+
+/// The same, with options.
+pub(crate) fn build_with(arguments: &[&str]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let built = common::mezze().args(["edge", "build", target, "--out"]).arg(folder.path().join("bundle")).output();
+    let built = common::mezze().args(["edge", "build"]).args(arguments).arg("--out").arg(folder.path().join("bundle")).output();
     let built = built.expect("the command can be run");
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     folder

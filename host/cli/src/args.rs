@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::bytes::ByteSize;
 use clap::{Args, Parser, Subcommand};
 use mezze_core::Timestamp;
 
@@ -61,8 +62,11 @@ pub(crate) enum Command {
     Edge(EdgeArgs),
     Status(StatusArgs),
     Rollback(RollbackArgs),
+    Pin(PinArgs),
     Prune(PruneArgs),
     Forget(ForgetArgs),
+    Keys(KeysArgs),
+    Verify(VerifyArgs),
     /// List or describe entities
     Entities(ObjectArgs),
     /// List or describe data sources
@@ -136,6 +140,9 @@ pub(crate) struct EdgeBuildArgs {
     /// The id of the KV namespace that the worker reads (Cloudflare)
     #[arg(long, value_name = "ID")]
     pub(crate) kv_id: Option<String>,
+    /// Write the bundle that checks signatures (browser); the others always can
+    #[arg(long)]
+    pub(crate) trust: bool,
 }
 
 /// Serve the newest snapshot through the host's own local runtime, on this machine
@@ -185,6 +192,65 @@ pub(crate) struct EdgeExportArgs {
     pub(crate) from: Option<String>,
 }
 
+/// Make keys to sign snapshots with
+#[derive(Args, Debug)]
+#[command(after_long_help = "Examples:\n  mezze keys new\n  mezze keys new --out /etc/mezze/signing.key --output json")]
+pub(crate) struct KeysArgs {
+    #[command(subcommand)]
+    pub(crate) command: KeysCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    New(KeysNewArgs),
+}
+
+/// Make a key: a secret one for whoever publishes, in a new file, and a public one for the hosts
+///
+/// The file is readable by its owner alone. Hosts that get the public key serve only what the secret one has signed.
+#[derive(Args, Debug)]
+#[command(after_long_help = "Examples:\n  mezze keys new\n  mezze keys new --out /etc/mezze/signing.key --output json")]
+pub(crate) struct KeysNewArgs {
+    /// The file for the secret key; it must not exist
+    #[arg(long, value_name = "FILE", default_value = "mezze.key")]
+    pub(crate) out: PathBuf,
+}
+
+/// Check that a replica has what a key has signed: its head, its manifests and every page
+///
+/// Reads all of it, as a host would that trusts the key. With --request and --response a saved answer is checked instead: it is
+/// computed again from what is signed, at the same instant, and compared byte by byte. Exits with 1 where anything is not as signed.
+#[derive(Args, Debug)]
+#[command(after_long_help = "Examples:\n  mezze verify --to prod --key mezze-public-ed25519:...\n  \
+                       mezze verify --at /srv/replica --key mezze-public-ed25519:... --head-age-max 86400\n  \
+                       mezze verify --at /srv/replica --key mezze-public-ed25519:... --request ask.json --response answer.json --now 2026-07-20T12:00:00Z")]
+pub(crate) struct VerifyArgs {
+    /// A replica of feature_store.yaml
+    #[arg(long, value_name = "NAME", conflicts_with = "at")]
+    pub(crate) to: Option<String>,
+    /// A replica in a folder or an object store, whatever feature_store.yaml says
+    #[arg(long, value_name = "FOLDER|URL")]
+    pub(crate) at: Option<String>,
+    /// A public key that may have signed; once more for another
+    #[arg(long, value_name = "KEY", value_delimiter = ',', env = "MEZZE_TRUST_KEYS", hide_env_values = true)]
+    pub(crate) key: Vec<String>,
+    /// The longest since the head was signed, in seconds; any time if not given
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) head_age_max: Option<u32>,
+    /// The lowest epoch to accept
+    #[arg(long, value_name = "EPOCH", default_value_t = 0)]
+    pub(crate) epoch_min: u64,
+    /// A request, as HTTP would bring it
+    #[arg(long, value_name = "FILE", requires = "response")]
+    pub(crate) request: Option<PathBuf>,
+    /// The answer to it that is to be checked
+    #[arg(long, value_name = "FILE", requires = "request")]
+    pub(crate) response: Option<PathBuf>,
+    /// The instant that the answer was made at; without an answer, that the head's age is counted to, now if not given
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    pub(crate) now: Option<Timestamp>,
+}
+
 /// Show what the definitions would change, and what that means for data already served
 ///
 /// Reads the definitions, checks them against the schemas of their sources, and compares them with the registry. Changes nothing.
@@ -228,9 +294,28 @@ pub(crate) struct HistoricalArgs {
     /// Use only feature rows that had been created by the entity row's time
     #[arg(long)]
     pub(crate) filter_by_created_timestamp: bool,
+    #[command(flatten)]
+    pub(crate) resources: ResourceArgs,
+    /// Show what was done, phase by phase, and how near it came to only decoding the files
+    #[arg(long)]
+    pub(crate) explain: bool,
+}
+
+/// What a run may take of the machine.
+#[derive(Args, Debug)]
+pub(crate) struct ResourceArgs {
     /// Threads; all cores if not given
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<std::num::NonZeroUsize>,
+    /// Memory that the run may take, such as 1GB or 512MiB; half of the machine's if not given
+    ///
+    /// With less, the run takes longer and reads more. The process itself needs 100 to 150 MB beside it.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<ByteSize>,
+    /// Where temporary files go: rows of sources without row addresses (CSV, JSON, Arrow), copies of remote files, and rows of a
+    /// snapshot for which there is no memory
+    #[arg(long, value_name = "DIR", env = "MEZZE_TEMP_FOLDER")]
+    pub(crate) temp_folder: Option<PathBuf>,
 }
 
 /// Which features.
@@ -272,9 +357,8 @@ pub(crate) struct MaterializeArgs {
     /// Feature views to materialize; all that are online if not given
     #[arg(short, long, value_name = "VIEW", value_delimiter = ',')]
     pub(crate) views: Vec<String>,
-    /// Threads; all cores if not given
-    #[arg(long, value_name = "N")]
-    pub(crate) threads: Option<std::num::NonZeroUsize>,
+    #[command(flatten)]
+    pub(crate) resources: ResourceArgs,
     /// Write every table anew, without a delta
     #[arg(long)]
     pub(crate) compact: bool,
@@ -295,9 +379,8 @@ pub(crate) struct IncrementalArgs {
     /// Feature views to materialize; all that are online if not given
     #[arg(short, long, value_name = "VIEW", value_delimiter = ',')]
     pub(crate) views: Vec<String>,
-    /// Threads; all cores if not given
-    #[arg(long, value_name = "N")]
-    pub(crate) threads: Option<std::num::NonZeroUsize>,
+    #[command(flatten)]
+    pub(crate) resources: ResourceArgs,
     /// Write every table anew, without a delta
     #[arg(long)]
     pub(crate) compact: bool,
@@ -377,36 +460,93 @@ pub(crate) struct ServeArgs {
     pub(crate) from: Option<String>,
 }
 
-/// Copy the newest snapshot to a replica
+/// Bring the newest snapshot to replicas
 ///
-/// Writes only what the replica has not, verifies it, and then makes it current.
+/// Checks sizes and hosts first, writes only what a replica has not, lists every key again and reads a sample back, and then makes
+/// the snapshot current. Ended at any point, the replica serves what it served; run again, it goes on where it was. Several replicas
+/// are published to in order: where one has a `host`, the next comes only once that host serves the snapshot and answers its probe;
+/// if it does not, the replica is rolled back and the run ends.
 #[derive(Args, Debug)]
 #[command(
-    after_long_help = "Examples:\n  mezze publish --to local      with replicas: { local: { type: directory, path: /srv/features } }"
+    after_long_help = "Examples:\n  mezze publish --to prod --dry-run          what it would write, how long that takes, what it costs\n  \
+                       mezze publish --to canary,prod             the second once the first one's host is well\n  \
+                       mezze publish --to prod --watch 60         look every minute, publish what is new\n\n\
+                       Exit codes: 0 published, or nothing to do; 1 failed, the replica serves what it served; 2 definitions or\n\
+                       input are at fault; 3 someone else publishes to it or was first; 4 the replica does not take the snapshot."
 )]
 pub(crate) struct PublishArgs {
-    /// The replica, as feature_store.yaml names it
-    #[arg(long, value_name = "NAME")]
-    pub(crate) to: String,
+    /// The replicas, as feature_store.yaml names them, in order
+    #[arg(long, value_name = "NAME", value_delimiter = ',', required = true)]
+    pub(crate) to: Vec<String>,
+    /// Only say what would be written, how long that takes at the least, and what it costs
+    #[arg(long, conflicts_with = "watch")]
+    pub(crate) dry_run: bool,
+    /// Go on: look so often, in seconds, whether the origin has news
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) watch: Option<u64>,
+    /// Do not ask the replicas' hosts anything
+    #[arg(long)]
+    pub(crate) skip_host_check: bool,
+    /// Seconds that a host gets to serve the snapshot
+    #[arg(long, value_name = "SECONDS", default_value_t = 180)]
+    pub(crate) host_wait: u32,
+    /// In CI: publish though the origin is a folder, which has to be one that all runs share
+    #[arg(long)]
+    pub(crate) shared_folder: bool,
 }
 
 /// Show which snapshots the origin and its replicas serve, and how old they are
+///
+/// With --to, looks closely at some replicas: which keys differ from what the origin has, what their hosts serve, and how late rows
+/// are served against the views' `available_after`.
 #[derive(Args, Debug)]
-pub(crate) struct StatusArgs {}
+#[command(after_long_help = "Examples:\n  mezze status\n  mezze status --to prod --output json")]
+pub(crate) struct StatusArgs {
+    /// The replicas to look at closely
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) to: Vec<String>,
+}
 
 /// Make an earlier snapshot current again, under a new epoch
+///
+/// Without --to, in the origin: publish to bring it to the replicas. With --to, at one replica alone and at once; it is pinned there
+/// until `mezze pin --to NAME --off`.
 #[derive(Args, Debug)]
 #[command(
-    after_long_help = "Examples:\n  mezze rollback               to the content before the newest\n  mezze rollback --to-epoch 7"
+    after_long_help = "Examples:\n  mezze rollback               to the content before the newest\n  mezze rollback --to-epoch 7\n  \
+                       mezze rollback --to prod     replica prod alone, to the content before the one it serves"
 )]
 pub(crate) struct RollbackArgs {
     /// The epoch to go back to; the one before the newest content if not given
     #[arg(long, value_name = "EPOCH")]
     pub(crate) to_epoch: Option<u64>,
+    /// The replica to roll back; the origin if not given
+    #[arg(long, value_name = "NAME")]
+    pub(crate) to: Option<String>,
+}
+
+/// Keep a replica at what it serves, or let it follow the origin again
+///
+/// `mezze publish` refuses to publish to a pinned replica.
+#[derive(Args, Debug)]
+#[command(after_long_help = "Examples:\n  mezze pin --to prod\n  mezze pin --to prod --off && mezze publish --to prod")]
+pub(crate) struct PinArgs {
+    /// The replica
+    #[arg(long, value_name = "NAME")]
+    pub(crate) to: String,
+    /// Let it follow the origin again
+    #[arg(long)]
+    pub(crate) off: bool,
 }
 
 /// Remove what no snapshot needs any more
+///
+/// From the origin, and from each replica what no head has named for an hour. Says when the rows of forgotten entities are gone from
+/// every place.
 #[derive(Args, Debug)]
+#[command(
+    after_long_help = "Examples:\n  mezze prune --dry-run\n  mezze prune --to prod     the replica alone, the origin stays as it is"
+)]
 pub(crate) struct PruneArgs {
     /// Newest epochs to keep
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
@@ -414,6 +554,12 @@ pub(crate) struct PruneArgs {
     /// Only say what would be removed
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Only these replicas; the origin and all replicas if not given
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) to: Vec<String>,
+    /// Seconds that what a head named stays at a replica; with less than an hour, readers that still hold that head may get a 503
+    #[arg(long, value_name = "SECONDS", default_value_t = 3_600, value_parser = clap::value_parser!(u32).range(0..=3_600))]
+    pub(crate) grace: u32,
 }
 
 /// Remove an entity from what is served

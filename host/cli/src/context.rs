@@ -1,10 +1,11 @@
 //! The repository that a command works on.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use mezze_core::Timestamp;
-use mezze_model::{Definitions, Registry, ReplicaConfig, StoreConfig, Version};
-use mezze_replica::{Origin, Store};
+use mezze_model::{Definitions, Registry, ReplicaConfig, ReplicaKind, SigningConfig, StoreConfig, Version};
+use mezze_replica::{CloudflareKv, FastlyKv, Host, ObjectKeys, Origin, RedisKeys, Replica, Signer, SpinKeys, Store, Target};
 
 use crate::args::Global;
 use crate::failure::{Failure, Outcome};
@@ -51,21 +52,53 @@ impl Context {
     /// The origin's store, or that of a replica by its name.
     pub(crate) fn store(&self, replica: Option<&str>) -> Outcome<Store> {
         let Some(name) = replica else { return Ok(Store::open(&self.config.online_store, &self.repo)?) };
-        let Some(config) = self.config.replicas.get(name) else {
+        let config = self.replica_config(name)?;
+        match &config.kind {
+            ReplicaKind::Directory { path } => Ok(Store::open(path, &self.repo)?),
+            kind => Err(Failure::input(format!("replica `{name}` is of type {}, which has no files of segments", kind.name()))
+                .hint("only replicas of type directory can be read here; `mezze status --to` and `mezze verify --to` read the others")),
+        }
+    }
+
+    /// What feature_store.yaml says of a replica.
+    pub(crate) fn replica_config(&self, name: &str) -> Outcome<&ReplicaConfig> {
+        self.config.replicas.get(name).ok_or_else(|| {
             let known: Vec<&str> = self.config.replicas.keys().map(String::as_str).collect();
             let hint = if known.is_empty() {
                 "feature_store.yaml names none; add one under `replicas:`".to_owned()
             } else {
                 format!("feature_store.yaml names {}", known.join(", "))
             };
-            return Err(Failure::input(format!("no replica is called `{name}`")).hint(hint));
-        };
-        open_replica(config, &self.repo)
+            Failure::input(format!("no replica is called `{name}`")).hint(hint)
+        })
     }
 
-    /// The replicas that are folders or object stores, by name.
-    pub(crate) fn replicas(&self) -> Outcome<Vec<(String, Store)>> {
-        self.config.replicas.iter().map(|(name, config)| Ok((name.clone(), open_replica(config, &self.repo)?))).collect()
+    /// A replica by its name, ready to be written to.
+    pub(crate) fn replica(&self, name: &str) -> Outcome<Replica> {
+        let config = self.replica_config(name)?;
+        Ok(Replica { name: name.to_owned(), target: open_target(config, &self.repo)?, audience: config.audience })
+    }
+
+    /// The host that serves a replica, where feature_store.yaml names one.
+    pub(crate) fn host(&self, name: &str) -> Outcome<Option<Host>> {
+        let Some(host) = &self.replica_config(name)?.host else { return Ok(None) };
+        let token = host.token_env.as_deref().map(secret).transpose()?;
+        Ok(Some(Host::new(&host.url, token.as_deref(), host.token_env.as_deref().unwrap_or_default())?))
+    }
+
+    /// What signs heads, where feature_store.yaml says so.
+    pub(crate) fn signer(&self) -> Outcome<Option<Signer>> {
+        let (text, place) = match &self.config.signing {
+            None => return Ok(None),
+            Some(SigningConfig::File(path)) => {
+                let path = self.repo.join(path);
+                let text = std::fs::read_to_string(&path).map_err(|error| Failure::io("cannot read", &path, &error))?;
+                (text, path.display().to_string())
+            }
+            Some(SigningConfig::Env(name)) => (secret(name)?, format!("environment variable {name}")),
+            Some(_) => return Err(Failure::input("this kind of signing key cannot be read by this build")),
+        };
+        text.parse().map(Some).map_err(|error| Failure::input(format!("{place}: {error}")))
     }
 }
 
@@ -88,11 +121,35 @@ fn with_known_schemas(definitions: &Definitions, applied: &Definitions) -> Defin
     known
 }
 
-fn open_replica(config: &ReplicaConfig, repo: &Path) -> Outcome<Store> {
-    match config {
-        ReplicaConfig::Directory { path } => Ok(Store::open(path, repo)?),
+fn open_target(config: &ReplicaConfig, repo: &Path) -> Outcome<Target> {
+    Ok(match &config.kind {
+        ReplicaKind::Directory { path } => Target::Folder(Store::open(path, repo)?),
+        ReplicaKind::Objects { path } => Target::Keys(Arc::new(ObjectKeys::new(Store::open(path, repo)?))),
+        ReplicaKind::CloudflareKv { account_id, namespace_id, token_env, api } => {
+            let api = api.as_deref().unwrap_or(CloudflareKv::API);
+            Target::Keys(Arc::new(CloudflareKv::new(api, account_id, namespace_id, &secret(token_env)?, token_env)?))
+        }
+        ReplicaKind::FastlyKv { store_id, token_env, api } => {
+            let api = api.as_deref().unwrap_or(FastlyKv::API);
+            Target::Keys(Arc::new(FastlyKv::new(api, store_id, &secret(token_env)?, token_env)?))
+        }
+        ReplicaKind::Redis { url, password_env } => {
+            let password = password_env.as_deref().map(secret).transpose()?;
+            let password_env = password_env.as_deref().unwrap_or("password_env (not set in feature_store.yaml)");
+            Target::Keys(Arc::new(RedisKeys::new(url, password.as_deref(), password_env)?))
+        }
+        ReplicaKind::SpinSqlite { path, store } => Target::Keys(Arc::new(SpinKeys::new(&repo.join(path), store))),
         // Kinds of replicas that this build does not know do not get past the definitions.
-        _ => Err(Failure::input("this kind of replica cannot be opened by this build")),
+        _ => return Err(Failure::input("this kind of replica cannot be opened by this build")),
+    })
+}
+
+/// A secret from the environment.
+fn secret(name: &str) -> Outcome<String> {
+    match std::env::var(name) {
+        Ok(value) if !value.trim().is_empty() => Ok(value),
+        _ => Err(Failure::input(format!("the environment variable {name} is not set"))
+            .hint("it holds a secret; feature_store.yaml names the variable, never the secret")),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The `mezze` command.
 
 mod args;
+mod bytes;
 mod commands;
 mod context;
 mod failure;
@@ -59,12 +60,15 @@ fn run(cli: Cli) -> Outcome {
         Command::MaterializeIncremental(args) => commands::materialize::incremental(&args, &global, output),
         Command::GetOnlineFeatures(args) => commands::online::run(&args, &global, output),
         Command::Serve(args) => commands::serve::run(&args, &global, output),
-        Command::Publish(args) => commands::snapshots::publish(&args, &global, output),
+        Command::Publish(args) => commands::publish::publish(&args, &global, output),
         Command::Edge(args) => commands::edge::run(&args, &global, output),
-        Command::Status(_) => commands::snapshots::status(&global, output),
-        Command::Rollback(args) => commands::snapshots::rollback(&args, &global, output),
-        Command::Prune(args) => commands::snapshots::prune(&args, &global, output),
+        Command::Status(args) => commands::status::status(&args, &global, output),
+        Command::Rollback(args) => commands::publish::rollback(&args, &global, output),
+        Command::Pin(args) => commands::publish::pin(&args, &global, output),
+        Command::Prune(args) => commands::prune::prune(&args, &global, output),
         Command::Forget(args) => commands::materialize::forget(&args, &global, output),
+        Command::Keys(args) => commands::trust::keys(&args, output),
+        Command::Verify(args) => commands::trust::run_verify(&args, &global, output),
         Command::Entities(args) => commands::objects::run(Kind::Entity, &args, &global, output),
         Command::DataSources(args) => commands::objects::run(Kind::Source, &args, &global, output),
         Command::FeatureViews(args) => commands::objects::run(Kind::FeatureView, &args, &global, output),

@@ -139,6 +139,7 @@ impl From<mezze_replica::Error> for Failure {
     fn from(error: mezze_replica::Error) -> Self {
         let exit = match &error {
             error if error.is_conflict() => Exit::LostRace,
+            error if error.is_limit() => Exit::Limit,
             mezze_replica::Error::NoSnapshot { .. }
             | mezze_replica::Error::Location { .. }
             | mezze_replica::Error::Refused(_) => Exit::Input,

@@ -15,7 +15,7 @@ use mezze_server::{Online, Server, ServerOptions};
 use serde_json::{Value as Json, json};
 
 use crate::args::{DemoArgs, Global};
-use crate::commands::historical::default_threads;
+use crate::commands::historical::{Resources, default_threads};
 use crate::commands::materialize::{Window, materialize};
 use crate::commands::online::{CACHE_BYTES, answer};
 use crate::context::{Context, block_on, holder, now};
@@ -124,6 +124,7 @@ async fn join(context: &Context, folder: &Path, story: &mut Story) -> Outcome {
         filter_by_created_timestamp: false,
         threads: default_threads(),
         memory: None,
+        explain: false,
         folder: folder.to_path_buf(),
         output: "train.parquet".into(),
         format: None,
@@ -151,7 +152,7 @@ async fn snapshot(context: &Context, story: &mut Story) -> Outcome<Arc<Reader>> 
     let definitions = context.applied().await?.definitions;
     let origin = context.origin()?;
     let window = Window::Between(Timestamp::EPOCH, AS_OF);
-    let done = materialize(context, &definitions, &origin, window, &[], default_threads(), false).await?;
+    let done = materialize(context, &definitions, &origin, window, &[], &Resources::all(), false).await?;
     let reader = Arc::new(Reader::open(Store::open(&context.config.online_store, &context.repo)?, CACHE_BYTES).await?);
     let tables = &done.report.tables;
     let snapshot = reader.snapshot();
@@ -213,7 +214,7 @@ async fn read_back(context: &Context, reader: &Arc<Reader>, story: &mut Story) -
     let runtime = Runtime::new(RuntimeConfig::default()).map_err(stopped)?;
     let mut store = runtime.store(CACHE_BYTES as u64).map_err(stopped)?;
     let head = reader.store().require(HEAD_KEY).await?;
-    store.open(&head, None).map_err(stopped)?;
+    store.open(&head, None, now().nanos()).map_err(stopped)?;
     let set_up = start.elapsed();
     let origin = context.repo.join(&context.config.online_store);
     let mut component = Vec::new();

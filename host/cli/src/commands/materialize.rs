@@ -1,18 +1,21 @@
 //! `mezze materialize`, `materialize-incremental`, `forget`
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mezze_core::Timestamp;
 use mezze_model::{Definitions, FeatureView};
-use mezze_offline::{NewestRows, newest_rows};
+use mezze_offline::pit::RowSink;
+use mezze_offline::{NewestOptions, NewestRows, RecordBatch, newest_rows};
 use mezze_replica::Origin;
-use mezze_snapshot::{BuildState, FoldedFile, Materialize, MaterializeReport, SnapshotError, ViewRows};
+use mezze_snapshot::{BuildState, FoldedFile, Materialize, MaterializeReport, SnapshotError, StagedRows, Staging, StagingArea};
 use serde_json::{Value as Json, json};
 
 use crate::args::{ForgetArgs, Global, IncrementalArgs, MaterializeArgs};
-use crate::commands::historical::default_threads;
-use crate::commands::snapshots::pairs;
+use crate::bytes::peak_memory;
+use crate::commands::historical::Resources;
+use crate::commands::online::pairs;
 use crate::context::{Context, block_on, now};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{Output, Table, count, duration, size};
@@ -41,6 +44,10 @@ pub(crate) struct ViewDone {
     pub(crate) view: String,
     /// Newest rows: one an entity.
     pub(crate) rows: u64,
+    /// How many times the keys and times of its rows were read.
+    pub(crate) passes: u64,
+    /// Bytes of its rows that waited in temporary files.
+    pub(crate) spilled: u64,
     pub(crate) files_read: usize,
     pub(crate) files_known: usize,
     pub(crate) bytes_read: u64,
@@ -50,21 +57,21 @@ pub(crate) fn window(args: &MaterializeArgs, global: &Global, output: Output) ->
     if args.start > args.end {
         return Err(Failure::input("START is later than END").hint("give the earlier instant first"));
     }
-    let threads = args.threads.map_or_else(default_threads, usize::from);
-    run(Window::Between(args.start, args.end), &args.views, threads, args.compact, global, output)
+    let resources = Resources::of(&args.resources)?;
+    run(Window::Between(args.start, args.end), &args.views, &resources, args.compact, global, output)
 }
 
 pub(crate) fn incremental(args: &IncrementalArgs, global: &Global, output: Output) -> Outcome {
-    let threads = args.threads.map_or_else(default_threads, usize::from);
-    run(Window::Upto(args.end), &args.views, threads, args.compact, global, output)
+    let resources = Resources::of(&args.resources)?;
+    run(Window::Upto(args.end), &args.views, &resources, args.compact, global, output)
 }
 
-fn run(window: Window, views: &[String], threads: usize, compact: bool, global: &Global, output: Output) -> Outcome {
+fn run(window: Window, views: &[String], resources: &Resources, compact: bool, global: &Global, output: Output) -> Outcome {
     let context = Context::load(global, output)?;
-    let done = block_on(Some(threads), async {
+    let done = block_on(Some(resources.threads), async {
         let definitions = context.applied().await?.definitions;
         let origin = context.origin()?;
-        materialize(&context, &definitions, &origin, window, views, threads, compact).await
+        materialize(&context, &definitions, &origin, window, views, resources, compact).await
     })?;
     output.result(|| done.json(), || done.text(output))
 }
@@ -76,15 +83,18 @@ pub(crate) async fn materialize(
     origin: &Origin,
     window: Window,
     views: &[String],
-    threads: usize,
+    resources: &Resources,
     compact: bool,
 ) -> Outcome<Done> {
     let start = Instant::now();
     let progress = Progress::new(context.output);
     let chosen = chosen_views(definitions, views)?;
     let mut run = Materialize::new(origin, definitions, now());
-    run.threads = threads;
+    run.threads = resources.threads;
+    run.memory = resources.memory;
+    run.temp_folder = resources.temp_folder.as_deref();
     run.compact = compact;
+    let area = run.staging();
     let mut state = run.state().await?;
     // Views that are gone are not known any more.
     state.views.retain(|view, _| definitions.feature_view(view).is_some());
@@ -92,20 +102,22 @@ pub(crate) async fn materialize(
     let mut done = Vec::new();
     for view in chosen {
         progress.say(format!("reading the newest rows of {}", view.name));
-        let newest = fold(context, definitions, view, window, threads, &state).await?;
+        let (newest, staged) = fold(context, definitions, view, window, resources, &area, &state).await?;
         note_folded(&mut state, view, window, &newest);
         let read = || newest.files.iter().filter(|file| file.read);
         done.push(ViewDone {
             view: view.name.clone(),
-            rows: newest.batches.iter().map(|batch| batch.num_rows() as u64).sum(),
+            rows: newest.report.rows,
+            passes: newest.report.passes,
+            spilled: staged.spilled_bytes(),
             files_read: read().count(),
             files_known: newest.files.len() - read().count(),
             bytes_read: read().map(|file| file.size).sum(),
         });
-        rows.push(ViewRows { view: view.name.clone(), batches: newest.batches });
+        rows.push(staged);
     }
     progress.say("writing the snapshot");
-    let report = run.run(rows, &state).await?;
+    let report = run.run_staged(rows, &state).await?;
     Ok(Done { report, views: done, elapsed: start.elapsed() })
 }
 
@@ -134,9 +146,10 @@ async fn fold(
     definitions: &Definitions,
     view: &FeatureView,
     window: Window,
-    threads: usize,
+    resources: &Resources,
+    area: &StagingArea,
     state: &BuildState,
-) -> Outcome<NewestRows> {
+) -> Outcome<(NewestRows, StagedRows)> {
     let (start, end) = match window {
         Window::Between(start, end) => (Some(start), end),
         Window::Upto(end) => (None, end),
@@ -145,7 +158,26 @@ async fn fold(
         Window::Between(..) => true,
         Window::Upto(end) => state.needs(&view.name, file, digest.as_str(), end.nanos()),
     };
-    Ok(newest_rows(&context.repo, definitions, view, &needed, (start, end), threads).await?)
+    let Resources { threads, memory, .. } = *resources;
+    // Beside the keys, rows are decoded and wait to be built.
+    let options = NewestOptions { start, end, threads, memory: memory.map(|memory| memory / 8 * 3) };
+    let Some(staging) = area.stage(&view.name) else {
+        return Err(Failure::input(format!("feature view `{}` has no table", view.name)));
+    };
+    let sink = Arc::new(Sink(staging));
+    let newest = newest_rows(&context.repo, definitions, view, &needed, options, Arc::clone(&sink) as Arc<dyn RowSink>).await;
+    // Why rows were refused says more than that the reading was ended.
+    let staged = sink.0.finish()?;
+    Ok((newest?, staged))
+}
+
+/// Hands newest rows on to where they wait.
+struct Sink(Staging);
+
+impl RowSink for Sink {
+    fn take(&self, _: usize, batch: RecordBatch) -> bool {
+        self.0.push(&batch)
+    }
 }
 
 /// Notes which rows of which files are folded now.
@@ -211,7 +243,7 @@ impl Done {
             .map(|view| {
                 json!({
                     "view": view.view, "rows": view.rows, "files_read": view.files_read, "files_unchanged": view.files_known,
-                    "bytes_read": view.bytes_read,
+                    "bytes_read": view.bytes_read, "passes": view.passes, "spilled_bytes": view.spilled,
                 })
             })
             .collect();
@@ -224,13 +256,15 @@ impl Done {
                     "table": table.table, "entities": table.entities, "rows_taken": table.rows_taken,
                     "rows_stale": table.rows_stale, "pages_written": table.pages_written,
                     "bytes_written": table.bytes_written, "delta_rows": table.delta_rows, "rebuilt": table.rebuilt,
+                    "parts": table.parts,
                 })
             })
             .collect();
         json!({
             "epoch": self.report.record.as_ref().map(|record| record.epoch),
             "snapshot": self.report.snapshot.map(|snapshot| snapshot.to_string()),
-            "changed": self.report.record.is_some(), "seconds": self.elapsed.as_secs_f64(), "views": views, "tables": tables,
+            "changed": self.report.record.is_some(), "seconds": self.elapsed.as_secs_f64(),
+            "peak_memory_bytes": peak_memory(), "views": views, "tables": tables,
         })
     }
 

@@ -9,7 +9,6 @@ use mezze_replica::Reader;
 use serde_json::{Map, Value as Json, json};
 
 use crate::args::{Global, OnlineArgs};
-use crate::commands::snapshots::pairs;
 use crate::context::{Context, block_on, now};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{Format, Output, Table};
@@ -115,6 +114,19 @@ fn table(response: &[u8], output: Output) -> Outcome<String> {
         }
     }
     Ok(table.render(output))
+}
+
+/// The names and values of `NAME=VALUE` arguments.
+pub(crate) fn pairs(arguments: &[String]) -> Outcome<Vec<(&str, &str)>> {
+    arguments
+        .iter()
+        .map(|argument| {
+            argument.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(|| {
+                Failure::input(format!("`--entity {argument}` is not of the form NAME=VALUE"))
+                    .hint("for example --entity zipcode=76104")
+            })
+        })
+        .collect()
 }
 
 /// One request reads few pages.

@@ -10,14 +10,19 @@ use mezze_server::{Online, Server, ServerOptions};
 use serde_json::json;
 
 use crate::args::{Global, ServeArgs};
-use crate::context::{Context, block_on};
+use crate::context::{Context, block_on, now};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{Format, Output};
 
 pub(crate) fn run(args: &ServeArgs, global: &Global, output: Output) -> Outcome {
     let context = Context::load(global, output)?;
     block_on(Some(1), async {
-        let reader = Arc::new(Reader::open(context.store(args.from.as_deref())?, args.cache << 20).await?);
+        let config = HttpConfig::server().with_variables(|name| std::env::var(name).ok());
+        let mut config = config.map_err(|error| Failure::of(Exit::Input, &error))?;
+        config.limits.entities_max = args.entities_max;
+        let store = context.store(args.from.as_deref())?;
+        let reader = Reader::open_trusting(store, args.cache << 20, config.trust.clone(), now()).await?;
+        let reader = Arc::new(reader);
         let address = SocketAddr::new(args.host, args.port);
         let listener = TcpListener::bind(address).map_err(|error| {
             Failure::new(Exit::Failed, format!("cannot listen on {address}: {}", crate::failure::plain(&error)))
@@ -27,9 +32,6 @@ pub(crate) fn run(args: &ServeArgs, global: &Global, output: Output) -> Outcome 
         if let Some(workers) = args.workers {
             options.threads = workers.get();
         }
-        let config = HttpConfig::server().with_variables(|name| std::env::var(name).ok());
-        let mut config = config.map_err(|error| Failure::of(Exit::Input, &error))?;
-        config.limits.entities_max = args.entities_max;
         let online = Arc::new(Online::new(Arc::clone(&reader), config));
         let server = Server::start(online, listener, options).map_err(|error| Failure::of(Exit::Failed, &error))?;
         let snapshot = reader.snapshot();
@@ -55,7 +57,7 @@ pub(crate) fn run(args: &ServeArgs, global: &Global, output: Output) -> Outcome 
         loop {
             tokio::select! {
                 () = &mut stopped => break,
-                () = tokio::time::sleep(Duration::from_secs(args.refresh)) => match reader.refresh().await {
+                () = tokio::time::sleep(Duration::from_secs(args.refresh)) => match reader.refresh(now()).await {
                     Ok(Some(snapshot)) => {
                         last_problem.clear();
                         output.note(&format!("serving epoch {} (snapshot {})", snapshot.epoch(), snapshot.id()));

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use mezze_core::{Audience, HEAD_KEY};
-use mezze_replica::{ReplicaKeys, write_spin_store};
+use mezze_replica::{Entry, KeyValue as _, ReplicaKeys, SpinKeys};
 use serde_json::json;
 
 use super::{begin_folder, finish_folder};
@@ -86,13 +86,13 @@ async fn spin_store(keys: &ReplicaKeys, path: &Path) -> Outcome<Written> {
 
 /// Puts the keys into Spin's store `default`, in one transaction; how many, and their bytes.
 pub(super) async fn write_spin(keys: &ReplicaKeys, path: &Path) -> Outcome<(u64, u64)> {
-    let mut pairs = Vec::new();
+    let mut entries = Vec::new();
     for key in keys.keys().await? {
-        let bytes = value(keys, &key).await?;
-        pairs.push((key, bytes));
+        let value = value(keys, &key).await?;
+        entries.push(Entry { key, value, digest: String::new() });
     }
-    write_spin_store(path, "default", &pairs)?;
-    Ok((pairs.len() as u64, pairs.iter().map(|(_, value)| value.len() as u64).sum()))
+    SpinKeys::new(path, "default").write(&entries).await?;
+    Ok((entries.len() as u64, entries.iter().map(|entry| entry.value.len() as u64).sum()))
 }
 
 /// How a vendor's tool takes many keys at once.
