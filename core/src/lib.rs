@@ -63,8 +63,8 @@ pub use manifest::{
 };
 pub use page::{
     ColumnData, ColumnInput, PAGE_BYTES_LIMIT, PAGE_BYTES_MAX_DEFAULT, PAGE_MAGIC, PAGE_VERSION, PageError, PageInput, PageRef,
-    PageWriteError, PageWriter, ROW_BYTES_MAX, SEGMENT_FOOTER_BYTES, SEGMENT_MAGIC, SEGMENT_VERSION, SegmentIndex, SegmentWriter,
-    ViewInput,
+    PageWriteError, PageWriter, PatchInput, ROW_BYTES_MAX, SEGMENT_FOOTER_BYTES, SEGMENT_MAGIC, SEGMENT_VERSION, SegmentIndex,
+    SegmentWriter, ViewInput,
 };
 pub use plan::{AnswerError, INLINE_SEGMENT, LimitKind, Limits, Plan, PlanError};
 pub use request::{EntityColumn, Expired, Request, Selection};

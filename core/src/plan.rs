@@ -451,8 +451,7 @@ impl Plan {
                 let (Some(row), true) = (row, readable) else { continue };
                 let column = cells.iter_mut().skip(index).step_by(self.row_count);
                 for (feature, cell) in group.features.iter().zip(column) {
-                    let value = row.page.cell(row.row, feature.column);
-                    *cell = value.map_err(|error| AnswerError::Corrupt { page: row.key, error })?;
+                    (*cell, _) = row.cell(feature.column)?;
                 }
             }
             for feature in &group.features {
@@ -486,7 +485,7 @@ impl Plan {
             let inline = match &table.inline {
                 Some(bytes) => {
                     let page = PageRef::resident(bytes).map_err(|error| AnswerError::Corrupt { page: None, error })?;
-                    Some(FoundRow { page, row: 0, key: None, shifts: &[] })
+                    Some(FoundRow { own: PageRow { page, row: 0, key: None, shifts: &[] }, base: None })
                 }
                 None => None,
             };
@@ -502,19 +501,33 @@ impl Plan {
                     found.push(None);
                     continue;
                 };
+                let page_of = |number: u64| -> Result<Option<(PageRef<'a>, PageKey)>, Box<AnswerError>> {
+                    let Ok(index) = usize::try_from(number) else { return Ok(None) };
+                    let Some(page_key) = self.pages.get(index) else { return Ok(None) };
+                    match pages.get(index).copied().flatten() {
+                        Some(page) => Ok(Some((page, *page_key))),
+                        None => Err(AnswerError::MissingPage { page: *page_key }.into()),
+                    }
+                };
+                let [delta_page, base_page] = place.pages;
                 let mut hit = None;
-                // A row of the delta replaces that of the base, also where it says that there is none any more.
-                for (number, segment) in place.pages.into_iter().zip([&table.delta, &table.base]) {
-                    let Some(segment) = segment else { continue };
-                    let Ok(index) = usize::try_from(number) else { continue };
-                    let Some(page_key) = self.pages.get(index) else { continue };
-                    let Some(page) = pages.get(index).copied().flatten() else {
-                        return Err(AnswerError::MissingPage { page: *page_key }.into());
+                for (number, segment) in [(base_page, &table.base), (delta_page, &table.delta)] {
+                    let (Some((page, page_key)), Some(segment)) = (page_of(number)?, segment) else { continue };
+                    let corrupt = |error| AnswerError::Corrupt { page: Some(page_key), error };
+                    // What the delta has counts before the base's, also where it says that there is none any more.
+                    let base: Option<PageRow<'a>> = hit.map(|found: FoundRow<'a>| found.own);
+                    let mut at = match &base {
+                        Some(base) => page.find_patched(&base.page, base.row).map_err(corrupt)?,
+                        None => None,
                     };
-                    let at = page.find(place.hash, key).map_err(|error| AnswerError::Corrupt { page: Some(*page_key), error })?;
+                    if at.is_none() {
+                        at = page.find(place.hash, key).map_err(corrupt)?;
+                    }
                     if let Some(row) = at {
-                        hit = Some(FoundRow { page, row, key: Some(*page_key), shifts: &segment.time_shifts });
-                        break;
+                        hit = Some(FoundRow {
+                            own: PageRow { page, row, key: Some(page_key), shifts: &segment.time_shifts },
+                            base,
+                        });
                     }
                 }
                 found.push(hit);
@@ -532,9 +545,10 @@ impl Plan {
     ) -> Result<RowState, Box<AnswerError>> {
         let not_found = RowState { status: Status::NotFound, event_time: Timestamp::EPOCH };
         let Some(row) = row else { return Ok(not_found) };
-        let stored = row.page.event_time(row.row, time_column).map_err(|error| AnswerError::Corrupt { page: row.key, error })?;
+        let (cell, of) = row.cell(time_column)?;
+        let stored = of.page.time_in(cell, time_column).map_err(|error| AnswerError::Corrupt { page: of.key, error })?;
         let Some(stored) = stored else { return Ok(not_found) };
-        let event_time = stored.saturating_add(row.shifts.get(view).copied().unwrap_or(Span::ZERO));
+        let event_time = stored.saturating_add(of.shifts.get(view).copied().unwrap_or(Span::ZERO));
         let status = if event_time.is_fresh(self.now, ttl) { Status::Present } else { Status::OutsideMaxAge };
         Ok(RowState { status, event_time })
     }
@@ -686,11 +700,35 @@ impl Plan {
 
 /// A row of a page, and how to read its time.
 #[derive(Clone, Copy)]
-struct FoundRow<'a> {
+struct PageRow<'a> {
     page: PageRef<'a>,
     row: u32,
     key: Option<PageKey>,
     shifts: &'a [Span],
+}
+
+/// The row of an entity.
+#[derive(Clone, Copy)]
+struct FoundRow<'a> {
+    /// The delta's, where it has one, otherwise the base's.
+    own: PageRow<'a>,
+    /// The base's, where the delta has one, too: what a patch does not have is there.
+    base: Option<PageRow<'a>>,
+}
+
+impl<'a> FoundRow<'a> {
+    /// A cell, and whose it is.
+    #[inline]
+    fn cell(&self, column: usize) -> Result<(Cell<'a>, &PageRow<'a>), Box<AnswerError>> {
+        for of in core::iter::once(&self.own).chain(&self.base) {
+            match of.page.own_cell(of.row, column) {
+                Ok(Some(cell)) => return Ok((cell, of)),
+                Ok(None) => {}
+                Err(error) => return Err(AnswerError::Corrupt { page: of.key, error }.into()),
+            }
+        }
+        Ok((Cell::Null, &self.own))
+    }
 }
 
 fn names(wanted: &LookupColumn, column: &str) -> bool {

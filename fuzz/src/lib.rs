@@ -29,7 +29,8 @@ pub fn page_key() -> PageKey {
 
 /// A manifest of that table.
 pub fn manifest() -> Manifest {
-    let base = Segment { id: SEGMENT, bucket_count: 1, row_count: 3, page_bytes: 100, root: [0; 32], time_shifts: vec![Span::ZERO] };
+    let base =
+        Segment { id: SEGMENT, bucket_count: 1, row_count: 3, page_bytes: 100, root: [0; 32], time_shifts: vec![Span::ZERO] };
     let features = (0..schema().views.first().map_or(0, |view| view.features.len() as u16)).collect();
     let projection = ServiceProjection { table: 0, view: 0, alias: None, join_key_map: vec![], features };
     Manifest {

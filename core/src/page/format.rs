@@ -28,6 +28,21 @@ pub(crate) const TABLE_AT: usize = ROW_COUNT_AT + 4;
 pub(crate) const COLUMN_COUNT_AT: usize = TABLE_AT + 2;
 pub(crate) const HEADER_BYTES: usize = COLUMN_COUNT_AT + 2;
 
+/// The bit of a page's flags that says that it is a patch: its rows are what differs from those of a base.
+pub(crate) const IS_PATCH: u16 = 1;
+/// What a patch has between header and descriptors.
+pub(crate) const PATCHED_ROWS_AT: usize = HEADER_BYTES;
+pub(crate) const PLACES_AT: usize = PATCHED_ROWS_AT + 4;
+pub(crate) const FIRST_BUCKET_AT: usize = PLACES_AT + 4;
+pub(crate) const ROW_BITS_AT: usize = FIRST_BUCKET_AT + 4;
+pub(crate) const PATCH_HEADER_BYTES: usize = ROW_BITS_AT + 4;
+
+/// A set of numbers begins with how many there are, how many groups, and how many low bits those of a group differ in.
+pub(crate) const SET_COUNT_AT: usize = 0;
+pub(crate) const SET_GROUPS_AT: usize = SET_COUNT_AT + 4;
+pub(crate) const SET_LOW_BITS_AT: usize = SET_GROUPS_AT + 4;
+pub(crate) const SET_HEADER_BYTES: usize = SET_LOW_BITS_AT + 1;
+
 /// Bytes of a column's descriptor. The directory of descriptors follows the header.
 pub(crate) const DESCRIPTOR_BYTES: usize = BASE_AT + 8;
 pub(crate) const ENCODING_AT: usize = 0;
@@ -90,6 +105,8 @@ impl Encoding {
 
 /// The bit of a column's flags that says that it begins with validity bits.
 pub(crate) const HAS_VALIDITY: u8 = 1;
+/// The bit of a column's flags that says that it has cells for some rows only: it begins with where their set is.
+pub(crate) const HAS_SET: u8 = 2;
 /// Where in a column's flags its kind begins.
 pub(crate) const KIND_SHIFT: u32 = 4;
 
@@ -192,6 +209,18 @@ mod tests {
         ];
         for (name, start, end) in ends {
             assert_eq!(field("Page", name), (start, end - start), "{name}");
+        }
+        let patch = [
+            ("patched rows", PATCHED_ROWS_AT, PLACES_AT),
+            ("places at", PLACES_AT, FIRST_BUCKET_AT),
+            ("first bucket", FIRST_BUCKET_AT, ROW_BITS_AT),
+            ("row bits", ROW_BITS_AT, PATCH_HEADER_BYTES),
+            ("count", SET_COUNT_AT, SET_GROUPS_AT),
+            ("groups", SET_GROUPS_AT, SET_LOW_BITS_AT),
+            ("low bits", SET_LOW_BITS_AT, SET_HEADER_BYTES),
+        ];
+        for (name, start, end) in patch {
+            assert_eq!(field("Patch", name), (start, end - start), "{name}");
         }
         for (name, start, end) in segment::FIELDS {
             assert_eq!(field("Segment file", name), (start, end - start), "{name}");

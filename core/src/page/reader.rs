@@ -1,7 +1,7 @@
 //! Reading a page in place.
 
-use alloc::boxed::Box;
-use core::fmt;
+use alloc::{boxed::Box, vec::Vec};
+use core::{fmt, ops::Range};
 
 use super::format::*;
 use crate::{
@@ -53,8 +53,11 @@ impl core::error::Error for PageError {}
 pub struct PageRef<'a> {
     bytes: &'a [u8],
     row_count: u32,
+    /// Rows of a patch that stand for rows of the base: the first ones. They have no key.
+    patched_rows: u32,
     bucket_count: u32,
     column_count: usize,
+    descriptors_at: usize,
     index_at: usize,
 }
 
@@ -70,12 +73,25 @@ struct Descriptor {
     encoding: Encoding,
     width: u32,
     extra: u8,
+    /// Where the set of the rows that have a cell is; all have one, if there is none.
+    set_at: Option<usize>,
     validity_at: Option<usize>,
     data_at: usize,
     aux_at: usize,
     aux_count: usize,
     base: i64,
     physical: Physical,
+}
+
+/// A set of numbers in a page: in groups of those that differ in their low bits alone.
+struct Set {
+    count: usize,
+    groups: usize,
+    low_bits: u32,
+    /// Bits of each of the `groups + 1` fields that say how many numbers there are before a group.
+    width: u32,
+    ends_at: usize,
+    lows_at: usize,
 }
 
 impl<'a> PageRef<'a> {
@@ -104,8 +120,11 @@ impl<'a> PageRef<'a> {
         let views = schema.views.iter().flat_map(|view| {
             core::iter::once(Physical::Int).chain(view.features.iter().map(|feature| feature.value_type.physical()))
         });
+        if page.patched_rows > 0 && page.set_count(page.u32_at(PLACES_AT))? != page.patched_rows as usize {
+            return Err(corrupt("places", PLACES_AT));
+        }
         for (column, physical) in keys.chain(views).enumerate() {
-            page.check_column(column, physical)?;
+            page.check_column(column, physical, column < schema.keys.len())?;
         }
         Ok(page)
     }
@@ -125,7 +144,8 @@ impl<'a> PageRef<'a> {
             Some(found) => return Err(PageError::Version { found }),
             None => return Err(corrupt("version", VERSION_AT)),
         }
-        if read(header, FLAGS_AT) != Some([0; 2]) {
+        let flags = read(header, FLAGS_AT).map_or(u16::MAX, u16::from_le_bytes);
+        if flags > IS_PATCH {
             return Err(corrupt("flags", FLAGS_AT));
         }
         let u32_at = |at| read(header, at).map_or(0, u32::from_le_bytes);
@@ -139,12 +159,16 @@ impl<'a> PageRef<'a> {
         let bytes = bytes.get(..page_bytes).unwrap_or_default();
         let row_count = u32_at(ROW_COUNT_AT);
         let column_count = usize::from(column_count);
-        let index_at = HEADER_BYTES + column_count * DESCRIPTOR_BYTES;
-        // No row is free: its place in the index takes two bytes.
-        if index_at + 2 * row_count as usize + TAIL_BYTES > bytes.len() {
+        let is_patch = flags == IS_PATCH;
+        let descriptors_at = if is_patch { PATCH_HEADER_BYTES } else { HEADER_BYTES };
+        let index_at = descriptors_at + column_count * DESCRIPTOR_BYTES;
+        let patched_rows = if is_patch { read(bytes, PATCHED_ROWS_AT).map_or(u32::MAX, u32::from_le_bytes) } else { 0 };
+        // No row is free: its place in the index takes two bytes, that of a patched one a bit at the least.
+        let index_bytes = row_count.checked_sub(patched_rows).map(|rows| patched_rows as usize / 8 + 2 * rows as usize);
+        if index_bytes.is_none_or(|index_bytes| index_at + index_bytes + TAIL_BYTES > bytes.len()) {
             return Err(corrupt("row count", ROW_COUNT_AT));
         }
-        Ok(Self { bytes, row_count, bucket_count: u32_at(BUCKET_COUNT_AT), column_count, index_at })
+        Ok(Self { bytes, row_count, patched_rows, bucket_count: u32_at(BUCKET_COUNT_AT), column_count, descriptors_at, index_at })
     }
 
     /// Which page its header says it is.
@@ -168,15 +192,64 @@ impl<'a> PageRef<'a> {
         self.row_count
     }
 
-    /// The row of this key, whose hash is `hash`. The key itself is compared: an equal hash is not enough.
+    /// Rows of a patch that have no key, but stand for rows of the base: the first ones. 0 in other pages.
+    pub fn patched_rows(&self) -> u32 {
+        self.patched_rows
+    }
+
+    /// Which rows of the base the first rows of a patch stand for: bucket and row, in ascending order.
+    ///
+    /// # Errors
+    /// [`PageError::Corrupt`] where they cannot be read.
+    pub fn patched(&self) -> Result<Vec<(u32, u32)>, PageError> {
+        if self.patched_rows == 0 {
+            return Ok(Vec::new());
+        }
+        let [set_at, first_bucket, row_bits] = [PLACES_AT, FIRST_BUCKET_AT, ROW_BITS_AT].map(|at| self.u32_at(at));
+        let bad = || corrupt("places", set_at as usize);
+        let set = self.set(set_at).ok_or_else(bad)?;
+        let mut places = Vec::with_capacity(self.patched_rows as usize);
+        for group in 0..set.groups {
+            for rank in self.group(&set, group).ok_or_else(bad)? {
+                let low = self.field(set.lows_at, set.low_bits, rank).ok_or_else(bad)?;
+                let place = (group as u64) << set.low_bits | low;
+                let bucket = place.checked_shr(row_bits).and_then(|bucket| u32::try_from(bucket).ok()).ok_or_else(bad)?;
+                let row = place & !(u64::MAX.checked_shl(row_bits).unwrap_or(0));
+                places.push((first_bucket.checked_add(bucket).ok_or_else(bad)?, u32::try_from(row).map_err(|_| bad())?));
+            }
+        }
+        if places.len() == self.patched_rows as usize { Ok(places) } else { Err(bad()) }
+    }
+
+    /// The row of this patch that stands for a row of a page of the base; `None` where the base's row is as it was.
+    ///
+    /// # Errors
+    /// [`PageError::Corrupt`] where it cannot be read.
+    pub fn find_patched(&self, base: &PageRef<'_>, row: u32) -> Result<Option<u32>, PageError> {
+        if self.patched_rows == 0 {
+            return Ok(None);
+        }
+        let [set_at, first_bucket, row_bits] = [PLACES_AT, FIRST_BUCKET_AT, ROW_BITS_AT].map(|at| self.u32_at(at));
+        let Some(bucket) = base.u32_at(BUCKET_AT).checked_sub(first_bucket) else { return Ok(None) };
+        // Behind the last row of a bucket that has changed, none has.
+        if row_bits > 31 || row >> row_bits != 0 {
+            return Ok(None);
+        }
+        let place = u64::from(bucket) << row_bits | u64::from(row);
+        Ok(self.rank(set_at, place)?.map(|rank| rank as u32))
+    }
+
+    /// The row of this key, whose hash is `hash`. The key itself is compared: an equal hash is not enough. Of a patch only rows
+    /// with a key are found; for the others there is [`PageRef::find_patched`].
     ///
     /// # Errors
     /// [`PageError::Corrupt`] where a key column cannot be read.
     pub fn find(&self, hash: KeyHash, key: &[KeyPart<'_>]) -> Result<Option<u32>, PageError> {
         let wanted = hash.prefix(self.bucket_count);
+        let first = self.patched_rows;
         // Prefixes are evenly spread: the row is about as far into the page as its prefix is into u16.
-        let mut row = ((u64::from(wanted) * u64::from(self.row_count)) >> 16) as u32;
-        while row > 0 && self.prefix(row - 1)? >= wanted {
+        let mut row = first + ((u64::from(wanted) * u64::from(self.row_count - first)) >> 16) as u32;
+        while row > first && self.prefix(row - 1)? >= wanted {
             row -= 1;
         }
         while row < self.row_count && self.prefix(row)? < wanted {
@@ -193,12 +266,7 @@ impl<'a> PageRef<'a> {
 
     fn row_has_key(&self, row: u32, key: &[KeyPart<'_>]) -> Result<bool, PageError> {
         for (column, part) in key.iter().enumerate() {
-            let same = match (self.cell(row, column)?, part) {
-                (Cell::Int(found), KeyPart::Int(wanted)) => found == *wanted,
-                (Cell::Bytes(found), KeyPart::Bytes(wanted)) => found == *wanted,
-                _ => false,
-            };
-            if !same {
+            if self.key_part(row, column)? != *part {
                 return Ok(false);
             }
         }
@@ -206,16 +274,21 @@ impl<'a> PageRef<'a> {
     }
 
     fn prefix(&self, row: u32) -> Result<u16, PageError> {
-        let at = self.index_at + 2 * row as usize;
+        let at = self.index_at + 2 * (row - self.patched_rows) as usize;
         read(self.bytes, at).map(u16::from_le_bytes).ok_or_else(|| corrupt("index", at))
     }
 
     /// Column number `column` of the key in a row.
     ///
     /// # Errors
-    /// [`PageError::Corrupt`] where it cannot be read or is null.
+    /// [`PageError::Corrupt`] where it cannot be read, is null, or the row has no key.
     pub fn key_part(&self, row: u32, column: usize) -> Result<KeyPart<'a>, PageError> {
-        match self.cell(row, column)? {
+        // Key columns have cells for the rows with a key alone.
+        let cell = match row.checked_sub(self.patched_rows) {
+            Some(row) => self.cell(row, column)?,
+            None => Cell::Null,
+        };
+        match cell {
             Cell::Int(value) => Ok(KeyPart::Int(value)),
             Cell::Bytes(bytes) => Ok(KeyPart::Bytes(bytes)),
             _ => Err(corrupt("key", self.descriptor_at(column))),
@@ -227,25 +300,46 @@ impl<'a> PageRef<'a> {
     /// # Errors
     /// [`PageError::Corrupt`] where it cannot be read.
     pub fn event_time(&self, row: u32, time_column: usize) -> Result<Option<Timestamp>, PageError> {
-        match self.cell(row, time_column)? {
+        self.time_in(self.cell(row, time_column)?, time_column)
+    }
+
+    /// The event time that a cell of a view's time column is.
+    pub(crate) fn time_in(&self, cell: Cell<'_>, time_column: usize) -> Result<Option<Timestamp>, PageError> {
+        match cell {
             Cell::Int(nanos) => Ok(Some(Timestamp::from_nanos(nanos))),
             Cell::Null => Ok(None),
             _ => Err(corrupt("event time", self.descriptor_at(time_column))),
         }
     }
 
-    /// The value in a row and column, numbered as [`TableSchema`] says.
+    /// The value in a row and column, numbered as [`TableSchema`] says. Null where a patch leaves the base's.
     ///
     /// # Errors
     /// [`PageError::Corrupt`] where it cannot be read.
     #[inline]
     pub fn cell(&self, row: u32, column: usize) -> Result<Cell<'a>, PageError> {
+        Ok(self.own_cell(row, column)?.unwrap_or(Cell::Null))
+    }
+
+    /// The value in a row and column, numbered as [`TableSchema`] says; `None` where a patch leaves what the base has.
+    ///
+    /// # Errors
+    /// [`PageError::Corrupt`] where it cannot be read.
+    #[inline]
+    pub fn own_cell(&self, row: u32, column: usize) -> Result<Option<Cell<'a>>, PageError> {
         let at = self.descriptor_at(column);
         if row >= self.row_count || column >= self.column_count {
             return Err(corrupt("row or column is not in the page", at));
         }
         let descriptor = self.descriptor(column)?;
-        self.read_cell(row as usize, &descriptor).ok_or_else(|| corrupt("column", at))
+        let row = match descriptor.set_at {
+            None => row as usize,
+            Some(set_at) => match self.rank(set_at as u32, u64::from(row))? {
+                Some(rank) => rank,
+                None => return Ok(None),
+            },
+        };
+        self.read_cell(row, &descriptor).map(Some).ok_or_else(|| corrupt("column", at))
     }
 
     #[inline(always)]
@@ -323,8 +417,61 @@ impl<'a> PageRef<'a> {
         Some(word >> (bit % 8) & (u64::MAX >> (u64::BITS - width)))
     }
 
+    /// How many numbers of the set at byte `set_at` are less than one of it; `None` where the number is not in it.
+    fn rank(&self, set_at: u32, number: u64) -> Result<Option<usize>, PageError> {
+        let bad = || corrupt("set", set_at as usize);
+        let set = self.set(set_at).ok_or_else(bad)?;
+        let group = number >> set.low_bits;
+        if group >= set.groups as u64 {
+            return Ok(None);
+        }
+        let low = number ^ group << set.low_bits;
+        for rank in self.group(&set, group as usize).ok_or_else(bad)? {
+            if self.field(set.lows_at, set.low_bits, rank).ok_or_else(bad)? == low {
+                return Ok(Some(rank));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Which of a set's numbers are in a group.
+    fn group(&self, set: &Set, group: usize) -> Option<Range<usize>> {
+        let end = |group| {
+            let end = self.field(set.ends_at, set.width, group)?;
+            usize::try_from(end).ok().filter(|end| *end <= set.count)
+        };
+        Some(end(group)?..end(group + 1)?)
+    }
+
+    /// The set at byte `set_at`, after checking that it is within the page.
+    fn set(&self, set_at: u32) -> Option<Set> {
+        let at = set_at as usize;
+        let header: [u8; SET_HEADER_BYTES] = read(self.bytes, at)?;
+        let [count, groups] = [SET_COUNT_AT, SET_GROUPS_AT].map(|at| read(&header, at).map_or(0, u32::from_le_bytes) as usize);
+        let low_bits = u32::from(header[SET_LOW_BITS_AT]);
+        let width = width_of(count as u64);
+        let ends_at = at + SET_HEADER_BYTES;
+        // No page has so much.
+        if low_bits > PACKED_BITS_MAX || count > PAGE_BYTES_LIMIT || groups > PAGE_BYTES_LIMIT {
+            return None;
+        }
+        let lows_at = ends_at + packed_bytes(groups + 1, width);
+        let end = lows_at + packed_bytes(count, low_bits);
+        (end + TAIL_BYTES <= self.bytes.len()).then_some(Set { count, groups, low_bits, width, ends_at, lows_at })
+    }
+
+    /// How many numbers a set has.
+    fn set_count(&self, set_at: u32) -> Result<usize, PageError> {
+        self.set(set_at).map(|set| set.count).ok_or_else(|| corrupt("set", set_at as usize))
+    }
+
+    /// A number of four bytes; 0 where there are none.
+    fn u32_at(&self, at: usize) -> u32 {
+        read(self.bytes, at).map_or(0, u32::from_le_bytes)
+    }
+
     fn descriptor_at(&self, column: usize) -> usize {
-        HEADER_BYTES + column * DESCRIPTOR_BYTES
+        self.descriptors_at + column * DESCRIPTOR_BYTES
     }
 
     #[inline(always)]
@@ -338,13 +485,22 @@ impl<'a> PageRef<'a> {
         if u32::from(width) > PACKED_BITS_MAX && width != 64 || u32::from(extra) > PACKED_BITS_MAX {
             return Err(corrupt("bit width", at));
         }
-        let start = u32_at(DATA_AT);
+        let mut start = u32_at(DATA_AT);
+        let mut rows = self.row_count;
+        let mut set_at = None;
+        if flags & HAS_SET != 0 {
+            let at = self.u32_at(start);
+            rows = self.u32_at(at as usize);
+            set_at = Some(at as usize);
+            start = start.saturating_add(4);
+        }
         let has_validity = flags & HAS_VALIDITY != 0;
-        let validity_bytes = if has_validity { (self.row_count as usize).div_ceil(8) } else { 0 };
+        let validity_bytes = if has_validity { (rows as usize).div_ceil(8) } else { 0 };
         Ok(Descriptor {
             encoding,
             width: u32::from(width),
             extra,
+            set_at,
             validity_at: has_validity.then_some(start),
             data_at: start.saturating_add(validity_bytes),
             aux_at: u32_at(AUX_AT),
@@ -355,10 +511,14 @@ impl<'a> PageRef<'a> {
     }
 
     /// Checks that a column is of the kind that the schema has, and that all its fields are in the page.
-    fn check_column(&self, column: usize, physical: Physical) -> Result<(), PageError> {
+    fn check_column(&self, column: usize, physical: Physical, is_key: bool) -> Result<(), PageError> {
         let at = self.descriptor_at(column);
         let found = self.descriptor(column)?;
-        let rows = self.row_count as usize;
+        let rows = match found.set_at {
+            _ if is_key => (self.row_count - self.patched_rows) as usize,
+            Some(set_at) => self.set_count(set_at as u32)?,
+            None => self.row_count as usize,
+        };
         let kind_fits = found.physical == physical
             && match found.encoding {
                 Encoding::Null => true,

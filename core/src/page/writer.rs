@@ -1,7 +1,7 @@
 //! Writing a page: every column in the smallest of its encodings.
 
 use alloc::vec::Vec;
-use core::{cmp::Ordering, fmt};
+use core::{cmp::Ordering, fmt, ops::Range};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -61,6 +61,19 @@ pub struct PageInput<'a> {
     pub views: &'a [ViewInput<'a>],
 }
 
+/// A page of a delta: what differs from rows of a base, and whole rows that the base has not.
+#[derive(Clone, Copy, Debug)]
+pub struct PatchInput<'a> {
+    /// Hashes and keys are those of the rows that are not in the base. The views have all rows: first those of the base, in order of
+    /// their places, then the others.
+    pub page: PageInput<'a>,
+    /// Bucket and row in the base of the rows that are there: ascending, none twice.
+    pub places: &'a [(u32, u32)],
+    /// For each column behind the keys, which rows have another cell than the base. Those of the others are written where that takes
+    /// no more bytes than to say which they are.
+    pub own: &'a [&'a [bool]],
+}
+
 /// The rows do not make a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -69,6 +82,11 @@ pub enum PageWriteError {
     BadColumn {
         /// Its number in the page.
         column: usize,
+    },
+    /// The place in the base of a patched row is not behind that of the row before, or too far from the first.
+    BadPlace {
+        /// The row.
+        row: usize,
     },
     /// A row's hash is not of this bucket, or less than that of the row before.
     OutOfOrder {
@@ -86,6 +104,7 @@ impl fmt::Display for PageWriteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BadColumn { column } => write!(f, "column {column} has not as many values as the page has rows"),
+            Self::BadPlace { row } => write!(f, "the place of row {row} is not behind that of the row before"),
             Self::OutOfOrder { row } => write!(f, "row {row} is not in the order of its hash or not of this bucket"),
             Self::TooLarge { bytes } => write!(f, "the page takes {bytes} bytes or more, {PAGE_BYTES_LIMIT} are allowed"),
         }
@@ -100,6 +119,68 @@ pub struct PageWriter {
     numbers: Vec<u64>,
     codes: Vec<u64>,
     table: Table,
+    descriptors_at: usize,
+    /// Where in the page the sets of rows are.
+    sets: Vec<Range<usize>>,
+    picked: Picked,
+}
+
+/// Cells of some rows of a column.
+#[derive(Debug, Default)]
+struct Picked {
+    offsets: Vec<u32>,
+    data: Vec<u8>,
+    float32: Vec<f32>,
+    float64: Vec<f64>,
+    int: Vec<i64>,
+    validity: Vec<bool>,
+}
+
+impl Picked {
+    /// Those of the rows that `own` says; `None` where the column has not as many.
+    fn pick(&mut self, input: &ColumnInput<'_>, own: &[bool]) -> Option<ColumnInput<'_>> {
+        fn some<T: Copy>(from: &[T], own: &[bool], to: &mut Vec<T>) -> Option<()> {
+            to.clear();
+            to.extend(from.iter().zip(own).filter(|(_, own)| **own).map(|(value, _)| *value));
+            (from.len() == own.len()).then_some(())
+        }
+        let validity = match input.validity {
+            Some(validity) => {
+                some(validity, own, &mut self.validity)?;
+                Some(self.validity.as_slice())
+            }
+            None => None,
+        };
+        let data = match input.data {
+            ColumnData::Int(values) => {
+                some(values, own, &mut self.int)?;
+                ColumnData::Int(&self.int)
+            }
+            ColumnData::Float32(values) => {
+                some(values, own, &mut self.float32)?;
+                ColumnData::Float32(&self.float32)
+            }
+            ColumnData::Float64(values) => {
+                some(values, own, &mut self.float64)?;
+                ColumnData::Float64(&self.float64)
+            }
+            ColumnData::Bytes { offsets, data } => {
+                self.offsets.clear();
+                self.data.clear();
+                self.offsets.push(0);
+                for (pair, own) in offsets.windows(2).zip(own) {
+                    let ([from, to], true) = (pair, own) else { continue };
+                    self.data.extend_from_slice(data.get(*from as usize..*to as usize)?);
+                    self.offsets.push(u32::try_from(self.data.len()).ok()?);
+                }
+                if offsets.len() != own.len() + 1 {
+                    return None;
+                }
+                ColumnData::Bytes { offsets: &self.offsets, data: &self.data }
+            }
+        };
+        Some(ColumnInput { data, validity })
+    }
 }
 
 impl PageWriter {
@@ -113,16 +194,41 @@ impl PageWriter {
     /// # Errors
     /// [`PageWriteError`]; `out` is as it was then.
     pub fn write(&mut self, input: &PageInput<'_>, out: &mut Vec<u8>) -> Result<(), PageWriteError> {
+        self.write_or_restore(input, None, out)
+    }
+
+    /// Appends a page of a delta to `out`. The same rows make the same bytes.
+    ///
+    /// # Errors
+    /// [`PageWriteError`]; `out` is as it was then.
+    pub fn write_patch(&mut self, input: &PatchInput<'_>, out: &mut Vec<u8>) -> Result<(), PageWriteError> {
+        self.write_or_restore(&input.page, Some(input), out)
+    }
+
+    fn write_or_restore(
+        &mut self,
+        input: &PageInput<'_>,
+        patch: Option<&PatchInput<'_>>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), PageWriteError> {
         let start = out.len();
-        let written = self.write_page(input, start, out);
+        let written = self.write_page(input, patch, start, out);
         if written.is_err() {
             out.truncate(start);
         }
         written
     }
 
-    fn write_page(&mut self, input: &PageInput<'_>, start: usize, out: &mut Vec<u8>) -> Result<(), PageWriteError> {
-        let rows = input.hashes.len();
+    fn write_page(
+        &mut self,
+        input: &PageInput<'_>,
+        patch: Option<&PatchInput<'_>>,
+        start: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), PageWriteError> {
+        let keyed_rows = input.hashes.len();
+        let places = patch.map_or(&[][..], |patch| patch.places);
+        let rows = places.len() + keyed_rows;
         let column_count = input.keys.len() + input.views.iter().map(|view| 1 + view.features.len()).sum::<usize>();
         let too_large = |bytes| PageWriteError::TooLarge { bytes };
         let columns = u16::try_from(column_count).map_err(|_| too_large(column_count * DESCRIPTOR_BYTES))?;
@@ -130,7 +236,8 @@ impl PageWriter {
 
         out.extend_from_slice(&PAGE_MAGIC);
         out.extend_from_slice(&PAGE_VERSION.to_le_bytes());
-        out.extend_from_slice(&[0; SEGMENT_AT - FLAGS_AT]);
+        out.extend_from_slice(&(if patch.is_some() { IS_PATCH } else { 0 }).to_le_bytes());
+        out.extend_from_slice(&[0; SEGMENT_AT - CHECKSUM_AT]);
         out.extend_from_slice(&input.key.segment.bytes());
         out.extend_from_slice(&[0; BUCKET_AT - PAGE_BYTES_AT]);
         out.extend_from_slice(&input.key.bucket.to_le_bytes());
@@ -138,6 +245,10 @@ impl PageWriter {
         out.extend_from_slice(&row_count.to_le_bytes());
         out.extend_from_slice(&input.key.table.to_le_bytes());
         out.extend_from_slice(&columns.to_le_bytes());
+        if patch.is_some() {
+            out.resize(start + PATCH_HEADER_BYTES, 0);
+        }
+        self.descriptors_at = out.len();
         out.resize(out.len() + column_count * DESCRIPTOR_BYTES, 0);
         let mut last = None;
         for (row, hash) in input.hashes.iter().enumerate() {
@@ -147,18 +258,24 @@ impl PageWriter {
             last = Some(*hash);
             out.extend_from_slice(&hash.prefix(input.bucket_count).to_le_bytes());
         }
+        self.sets.clear();
+        if !places.is_empty() {
+            self.write_places(places, start, out)?;
+        }
 
         let mut column = 0;
         for key in input.keys {
-            self.write_column(key, rows, start, column, out)?;
+            self.write_column(key, keyed_rows, None, start, column, out)?;
             column += 1;
         }
         for view in input.views {
             let times = ColumnInput { data: ColumnData::Int(view.times), validity: view.present };
-            self.write_column(&times, rows, start, column, out)?;
-            column += 1;
-            for feature in view.features {
-                self.write_column(feature, rows, start, column, out)?;
+            for input_column in core::iter::once(&times).chain(view.features) {
+                match patch.map(|patch| patch.own.get(column - input.keys.len()).copied().unwrap_or_default()) {
+                    None => self.write_column(input_column, rows, None, start, column, out)?,
+                    Some(own) if own.len() != rows => return Err(PageWriteError::BadColumn { column }),
+                    Some(own) => self.write_own(input_column, own, start, column, out)?,
+                }
                 column += 1;
             }
         }
@@ -166,16 +283,100 @@ impl PageWriter {
 
         let bytes = out.len() - start;
         let size = u32::try_from(bytes).ok().filter(|_| bytes <= PAGE_BYTES_LIMIT).ok_or_else(|| too_large(bytes))?;
-        patch(out, start + PAGE_BYTES_AT, size.to_le_bytes());
+        patch_bytes(out, start + PAGE_BYTES_AT, size.to_le_bytes());
         let checksum = checksum_of(out.get(start..).unwrap_or_default());
-        patch(out, start + CHECKSUM_AT, checksum.to_le_bytes());
+        patch_bytes(out, start + CHECKSUM_AT, checksum.to_le_bytes());
         Ok(())
     }
 
+    /// Writes the set of the places of patched rows, and where it is. A place is a number: above the row in the base's page its bucket,
+    /// counted from the first.
+    fn write_places(&mut self, places: &[(u32, u32)], start: usize, out: &mut Vec<u8>) -> Result<(), PageWriteError> {
+        let first_bucket = places.first().map_or(0, |(bucket, _)| *bucket);
+        let row_bits = places.iter().map(|(_, row)| u32::BITS - row.leading_zeros()).max().unwrap_or(0);
+        self.numbers.clear();
+        for (row, (bucket, base_row)) in places.iter().enumerate() {
+            let buckets = bucket.checked_sub(first_bucket).filter(|_| row_bits < 24).ok_or(PageWriteError::BadPlace { row })?;
+            let number = u64::from(buckets) << row_bits | u64::from(*base_row);
+            if self.numbers.last().is_some_and(|last| *last >= number) {
+                return Err(PageWriteError::BadPlace { row });
+            }
+            self.numbers.push(number);
+        }
+        let set_at = out.len() - start;
+        write_set(&self.numbers, out);
+        patch_bytes(out, start + PATCHED_ROWS_AT, (places.len() as u32).to_le_bytes());
+        patch_bytes(out, start + PLACES_AT, (set_at as u32).to_le_bytes());
+        patch_bytes(out, start + FIRST_BUCKET_AT, first_bucket.to_le_bytes());
+        patch_bytes(out, start + ROW_BITS_AT, row_bits.to_le_bytes());
+        Ok(())
+    }
+
+    /// Writes a column of a patch: the cells of the rows that have their own, or all, whatever is smaller.
+    fn write_own(
+        &mut self,
+        input: &ColumnInput<'_>,
+        own: &[bool],
+        start: usize,
+        column: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), PageWriteError> {
+        let rows = own.len();
+        let cells = own.iter().filter(|own| **own).count();
+        if cells == rows {
+            return self.write_column(input, rows, None, start, column, out);
+        }
+        let (at, sets) = (out.len(), self.sets.len());
+        let set_at = self.write_set_of(own, start, out);
+        let mut picked = core::mem::take(&mut self.picked);
+        let written = picked.pick(input, own).ok_or(PageWriteError::BadColumn { column });
+        let written = written.and_then(|input| self.write_column(&input, cells, Some(set_at), start, column, out));
+        self.picked = picked;
+        written?;
+        // Few cells and where they are take less than many.
+        if cells * DENSE < rows {
+            return Ok(());
+        }
+        let some = out.split_off(at);
+        let descriptor_at = self.descriptors_at + column * DESCRIPTOR_BYTES;
+        let descriptor: Option<[u8; DESCRIPTOR_BYTES]> = out.get(descriptor_at..).and_then(|rest| rest.first_chunk().copied());
+        self.write_column(input, rows, None, start, column, out)?;
+        if out.len() - at <= some.len() {
+            self.sets.truncate(sets);
+        } else if let Some(descriptor) = descriptor {
+            out.truncate(at);
+            out.extend_from_slice(&some);
+            patch_bytes(out, descriptor_at, descriptor);
+        }
+        Ok(())
+    }
+
+    /// Where the set of these rows is in the page; writes it if there is none like it yet. Columns of one view mostly share one.
+    fn write_set_of(&mut self, own: &[bool], start: usize, out: &mut Vec<u8>) -> usize {
+        self.numbers.clear();
+        self.numbers.extend((0_u64..).zip(own).filter(|(_, own)| **own).map(|(row, _)| row));
+        let set_at = out.len() - start;
+        write_set(&self.numbers, out);
+        let new = out.get(start + set_at..).unwrap_or_default();
+        let known = self.sets.iter().find(|known| out.get(start + known.start..start + known.end) == Some(new));
+        match known {
+            Some(known) => {
+                out.truncate(start + set_at);
+                known.start
+            }
+            None => {
+                self.sets.push(set_at..out.len() - start);
+                set_at
+            }
+        }
+    }
+
+    /// `rows` of them have a cell: those of the set at `set_at`, or all.
     fn write_column(
         &mut self,
         input: &ColumnInput<'_>,
         rows: usize,
+        set_at: Option<usize>,
         start: usize,
         column: usize,
         out: &mut Vec<u8>,
@@ -194,11 +395,15 @@ impl PageWriter {
         let validity = if valid == rows { None } else { input.validity };
         let at = out.len() - start;
         let mut descriptor = Descriptor::new(at);
+        if let Some(set_at) = set_at {
+            descriptor.flags |= HAS_SET;
+            out.extend_from_slice(&(set_at as u32).to_le_bytes());
+        }
         if valid == 0 {
-            descriptor.data_at = 0;
+            descriptor.data_at = if set_at.is_some() { at } else { 0 };
         } else {
             if let Some(validity) = validity {
-                descriptor.flags = HAS_VALIDITY;
+                descriptor.flags |= HAS_VALIDITY;
                 write_validity(validity, out);
             }
             match input.data {
@@ -247,7 +452,7 @@ impl PageWriter {
         if bytes > PAGE_BYTES_LIMIT {
             return Err(PageWriteError::TooLarge { bytes });
         }
-        patch(out, start + HEADER_BYTES + column * DESCRIPTOR_BYTES, descriptor.bytes());
+        patch_bytes(out, self.descriptors_at + column * DESCRIPTOR_BYTES, descriptor.bytes());
         Ok(())
     }
 
@@ -404,11 +609,11 @@ impl Descriptor {
         let mut bytes = [0; DESCRIPTOR_BYTES];
         // All of these are within a page, and so far below u32's end.
         let word = |value: usize| (value as u32).to_le_bytes();
-        patch(&mut bytes, ENCODING_AT, [self.encoding.code(), self.width as u8, self.extra, self.flags]);
-        patch(&mut bytes, DATA_AT, word(self.data_at));
-        patch(&mut bytes, AUX_AT, word(self.aux_at));
-        patch(&mut bytes, AUX_COUNT_AT, word(self.aux_count));
-        patch(&mut bytes, BASE_AT, self.base.to_le_bytes());
+        patch_bytes(&mut bytes, ENCODING_AT, [self.encoding.code(), self.width as u8, self.extra, self.flags]);
+        patch_bytes(&mut bytes, DATA_AT, word(self.data_at));
+        patch_bytes(&mut bytes, AUX_AT, word(self.aux_at));
+        patch_bytes(&mut bytes, AUX_COUNT_AT, word(self.aux_count));
+        patch_bytes(&mut bytes, BASE_AT, self.base.to_le_bytes());
         bytes
     }
 }
@@ -628,8 +833,35 @@ fn write_fields(fields: &[u64], width: u32, out: &mut Vec<u8>) {
     out.truncate(at + bytes);
 }
 
+/// Appends a set of numbers in ascending order: in as many low bits a number as take the fewest bytes with the ends of the groups.
+fn write_set(numbers: &[u64], out: &mut Vec<u8>) {
+    let last = numbers.last().copied();
+    let width = width_of(numbers.len() as u64);
+    let groups = |low_bits: u32| last.map_or(0, |last| (last >> low_bits) + 1);
+    let bytes = |low_bits: u32| {
+        let ends = u128::from(groups(low_bits) + 1) * u128::from(width);
+        ends.div_ceil(8) + u128::from(low_bits) * numbers.len() as u128 / 8
+    };
+    let low_bits = (0..=PACKED_BITS_MAX).min_by_key(|low_bits| bytes(*low_bits)).unwrap_or(0);
+    let groups = groups(low_bits);
+    out.extend_from_slice(&(numbers.len() as u32).to_le_bytes());
+    // As many as take the fewest bytes: not many more than there are numbers.
+    out.extend_from_slice(&(groups as u32).to_le_bytes());
+    out.push(low_bits as u8);
+    let mut fields = Vec::with_capacity(numbers.len() + 1);
+    fields.push(0);
+    fields.extend((0..groups).map(|group| numbers.partition_point(|number| number >> low_bits <= group) as u64));
+    write_fields(&fields, width, out);
+    fields.clear();
+    fields.extend(numbers.iter().map(|number| number & !(u64::MAX << low_bits)));
+    write_fields(&fields, low_bits, out);
+}
+
+/// With fewer cells than a row in so many, a column of all rows is not even tried.
+const DENSE: usize = 8;
+
 /// Puts bytes where room was left for them.
-fn patch<const N: usize>(out: &mut [u8], at: usize, bytes: [u8; N]) {
+fn patch_bytes<const N: usize>(out: &mut [u8], at: usize, bytes: [u8; N]) {
     if let Some(slot) = out.get_mut(at..).and_then(|rest| rest.first_chunk_mut()) {
         *slot = bytes;
     }

@@ -3,6 +3,7 @@ mod gateway;
 mod golden;
 mod lookup;
 mod page;
+mod patch;
 mod trust;
 mod trust_gateway;
 mod wire;

@@ -15,7 +15,10 @@ fuzz_target!(|data: &[u8]| {
         for column in 0..schema.column_count() {
             let _ = page.cell(row, column);
         }
+        // A patch of itself.
+        let _ = page.find_patched(&page, row);
     }
+    let _ = page.patched();
     for user in 0..4 {
         let key = [KeyPart::Int(user)];
         let _ = page.find(KeyHash::of(&key), &key);

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use mezze_core::{ColumnData, ColumnInput, Head, KeyHash, KeyPart, Manifest, PageInput, PageWriter, Timestamp, ViewInput};
+use mezze_core::{
+    ColumnData, ColumnInput, Head, KeyHash, KeyPart, Manifest, PageInput, PageWriter, PatchInput, Timestamp, ViewInput,
+};
 use mezze_fuzz::{manifest, page_key};
 
 fn main() -> std::io::Result<()> {
@@ -43,10 +45,20 @@ fn main() -> std::io::Result<()> {
     let features = [int, float, double, text, nested, uuid, flag];
     let keys = [ColumnInput { data: ColumnData::Int(&users), validity: None }];
     let views = [ViewInput { times: &[1, 2, 3, 4], present: None, features: &features }];
+    let input = PageInput { key: page_key(), bucket_count: 1, hashes: &hashes, keys: &keys, views: &views };
     let mut page = Vec::new();
-    PageWriter::new()
-        .write(&PageInput { key: page_key(), bucket_count: 1, hashes: &hashes, keys: &keys, views: &views }, &mut page)
-        .expect("the rows are in order");
+    PageWriter::new().write(&input, &mut page).expect("the rows are in order");
     put("page", "four-rows", &page)?;
+    let first = [ColumnInput { data: ColumnData::Int(users.get(..1).unwrap_or_default()), validity: None }];
+    let page = PageInput { hashes: hashes.get(..1).unwrap_or_default(), keys: &first, ..input };
+    let own: Vec<&[bool]> = (0..8)
+        .map(|column| if column % 2 == 0 { &[true, false, false, true] } else { &[true; 4] })
+        .map(|own: &[bool; 4]| own.as_slice())
+        .collect();
+    let mut patch = Vec::new();
+    PageWriter::new()
+        .write_patch(&PatchInput { page, places: &[(0, 0), (0, 1), (0, 3)], own: &own }, &mut patch)
+        .expect("the places are in order");
+    put("page", "patch", &patch)?;
     put("payload", "list", &[4, 1, 5, 1, 0, 1, 0])
 }

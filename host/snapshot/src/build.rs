@@ -3,13 +3,14 @@
 use std::sync::mpsc;
 
 use mezze_core::{
-    ColumnInput, Digest, KeyHash, PAGE_BYTES_LIMIT, PageInput, PageKey, PageWriteError, PageWriter, Physical, ROW_BYTES_MAX,
-    TableSchema, Tree, ViewInput, path_bytes,
+    ColumnInput, Digest, KeyHash, PAGE_BYTES_LIMIT, PageInput, PageKey, PageWriteError, PageWriter, PatchInput, Physical,
+    ROW_BYTES_MAX, TableSchema, Tree, ViewInput, path_bytes,
 };
 
 use crate::SnapshotError;
 use crate::column::{Column, NONE};
 use crate::content::{Keyed, NOT_CREATED, ViewStore};
+use crate::table::{Own, Patch};
 
 /// The rows of a segment to be: keys, and where the rows of their views are.
 pub(crate) struct Rows<'a> {
@@ -18,6 +19,8 @@ pub(crate) struct Rows<'a> {
     pub(crate) stores: &'a [ViewStore],
     /// Which keys, in order; all, if not given.
     pub(crate) chosen: Option<&'a [u32]>,
+    /// What they are written against, if this is a delta.
+    pub(crate) patch: Option<Patch<'a>>,
 }
 
 /// How to write pages.
@@ -55,9 +58,16 @@ impl Rows<'_> {
         first(bucket)..end
     }
 
-    /// When the rows at some positions were created, per row and view.
+    /// The keys at some positions in the order of a page: of a delta, first those that are in the base.
+    fn in_page(&self, positions: std::ops::Range<usize>) -> impl Iterator<Item = usize> + Clone {
+        let is_patched = |index: &usize| self.patch.is_some_and(|patch| patch.place(*index).is_some());
+        let indexes = positions.map(|position| self.index(position));
+        indexes.clone().filter(move |index| is_patched(index)).chain(indexes.filter(move |index| !is_patched(index)))
+    }
+
+    /// When the rows of a page were created, per row and view; `positions` are the page's.
     pub(crate) fn created(&self, positions: std::ops::Range<usize>) -> impl Iterator<Item = i64> {
-        let rows = positions.flat_map(|position| self.keyed.rows_of(self.index(position)).iter().zip(self.stores));
+        let rows = self.in_page(positions).flat_map(|index| self.keyed.rows_of(index).iter().zip(self.stores));
         rows.map(|(row, store)| store.created.get(*row as usize).copied().unwrap_or(NOT_CREATED))
     }
 
@@ -224,19 +234,36 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// The buckets of as many samples as `row_count` rows ask for, and how many buckets they are of.
-    pub(crate) fn buckets(row_count: u64) -> (Vec<u32>, u32) {
-        let all = u32::try_from(row_count.div_ceil(SAMPLE_ROWS)).unwrap_or(u32::MAX).max(1);
-        let taken = SAMPLES.min(all);
-        let bucket = |number: u32| u32::try_from(u64::from(all) * u64::from(number) / u64::from(taken)).unwrap_or(0);
-        ((0..taken).map(bucket).collect(), all)
+    /// Buckets that have about as many rows as a first sample page.
+    pub(crate) fn first_bucket_count(row_count: u64) -> u32 {
+        u32::try_from(row_count.div_ceil(SAMPLE_ROWS)).unwrap_or(u32::MAX).max(1)
     }
 
-    /// How many buckets give pages of a good size.
+    /// The buckets to take of so many.
+    pub(crate) fn buckets(bucket_count: u32) -> impl Iterator<Item = u32> {
+        let taken = SAMPLES.min(bucket_count);
+        (0..taken)
+            .map(move |number| u32::try_from(u64::from(bucket_count) * u64::from(number) / u64::from(taken.max(1))).unwrap_or(0))
+    }
+
+    /// Bytes of all pages, by those of the sample.
+    pub(crate) fn all_bytes(self, row_count: u64) -> u64 {
+        (self.row_bytes() * row_count as f64) as u64
+    }
+
+    fn row_bytes(self) -> f64 {
+        (self.bytes as f64 / self.rows.max(1) as f64).max(1.0 / 8.0)
+    }
+
+    /// How many buckets give pages of a good size. Of so many keys thrown at random, some bucket gets more than others: by five times
+    /// the root of their mean it is not above the limit in a million.
     pub(crate) fn bucket_count(self, row_count: u64, page_bytes_max: usize) -> u32 {
-        let row_bytes = (self.bytes / self.rows.max(1)).max(1);
-        let rows_a_page = (page_bytes_max * 3 / 4 / row_bytes).max(1);
-        u32::try_from(row_count.div_ceil(rows_a_page as u64)).unwrap_or(u32::MAX).max(1)
+        let rows_most = page_bytes_max.saturating_sub(path_bytes(Self::first_bucket_count(row_count))) as f64 / self.row_bytes();
+        // The mean m for which m + 5 sqrt(m) are the most.
+        let root = ((25.0 + 4.0 * rows_most).sqrt() - 5.0) / 2.0;
+        // So few that they vary by more than themselves: what is too large is made smaller by who writes.
+        let rows_a_page = (root * root).max(rows_most / 3.0).max(1.0);
+        u32::try_from((row_count as f64 / rows_a_page).ceil() as u64).unwrap_or(u32::MAX).max(1)
     }
 }
 
@@ -248,6 +275,8 @@ pub(crate) fn is_thinnest(bucket_count: u32, row_count: u64) -> bool {
 /// Buffers for one page after another.
 struct Scratch {
     writer: PageWriter,
+    indexes: Vec<usize>,
+    places: Vec<(u32, u32)>,
     hashes: Vec<KeyHash>,
     keys: Vec<Column>,
     key_rows: Vec<u32>,
@@ -255,10 +284,14 @@ struct Scratch {
 }
 
 struct ScratchView {
+    /// Of each row of the page, that of the store.
     rows: Vec<u32>,
     times: Vec<i64>,
     present: Vec<bool>,
     features: Vec<Column>,
+    /// Which rows of a delta have a cell: of the event time, and of each feature.
+    own_time: Vec<bool>,
+    own_features: Vec<Vec<bool>>,
 }
 
 impl Scratch {
@@ -266,6 +299,8 @@ impl Scratch {
         let column = |physical: Physical| Column::new(physical);
         Self {
             writer: PageWriter::new(),
+            indexes: Vec::new(),
+            places: Vec::new(),
             hashes: Vec::new(),
             keys: schema.keys.iter().map(|key| column(key.key_type.physical())).collect(),
             key_rows: Vec::new(),
@@ -277,6 +312,8 @@ impl Scratch {
                     times: Vec::new(),
                     present: Vec::new(),
                     features: view.features.iter().map(|feature| column(feature.value_type.physical())).collect(),
+                    own_time: Vec::new(),
+                    own_features: vec![Vec::new(); view.features.len()],
                 })
                 .collect(),
         }
@@ -285,27 +322,34 @@ impl Scratch {
     /// Appends the page of a bucket; how many rows it has.
     fn write(&mut self, rows: &Rows<'_>, key: PageKey, bucket_count: u32, out: &mut Vec<u8>) -> Result<u32, PageWriteError> {
         let positions = rows.bucket(key.bucket, bucket_count);
+        self.indexes.clear();
+        self.indexes.extend(rows.in_page(positions.clone()));
+        self.places.clear();
+        if let Some(patch) = rows.patch {
+            self.places.extend(self.indexes.iter().map_while(|index| patch.place(*index)));
+        }
+        let keyed = self.indexes.get(self.places.len()..).unwrap_or_default();
         self.hashes.clear();
+        self.hashes.extend(keyed.iter().filter_map(|index| rows.keyed.hashes.get(*index).copied()));
         self.key_rows.clear();
-        self.views.iter_mut().for_each(|view| {
-            view.rows.clear();
-            view.times.clear();
-            view.present.clear();
-        });
-        for position in positions.clone() {
-            let index = rows.index(position);
-            self.hashes.push(rows.hash(position));
-            self.key_rows.push(rows.keyed.key_rows.get(index).copied().unwrap_or(NONE));
-            for ((view, row), store) in self.views.iter_mut().zip(rows.keyed.rows_of(index)).zip(rows.stores) {
+        self.key_rows.extend(keyed.iter().map(|index| rows.keyed.key_rows.get(*index).copied().unwrap_or(NONE)));
+        self.views.iter_mut().for_each(|view| view.rows.clear());
+        for index in &self.indexes {
+            for (view, row) in self.views.iter_mut().zip(rows.keyed.rows_of(*index)) {
                 view.rows.push(*row);
-                view.present.push(*row != NONE);
-                view.times.push(store.times.get(*row as usize).copied().unwrap_or(0));
             }
         }
         for (from, to) in rows.keyed.keys.iter().zip(&mut self.keys) {
             from.gather(self.key_rows.iter().copied(), to);
         }
+        if let Some(patch) = rows.patch {
+            self.find_own(rows, patch);
+        }
         for (view, store) in self.views.iter_mut().zip(rows.stores) {
+            view.times.clear();
+            view.times.extend(view.rows.iter().map(|row| store.times.get(*row as usize).copied().unwrap_or(0)));
+            view.present.clear();
+            view.present.extend(view.rows.iter().map(|row| *row != NONE));
             for (from, to) in store.features.iter().zip(&mut view.features) {
                 from.gather(view.rows.iter().copied(), to);
             }
@@ -319,11 +363,47 @@ impl Scratch {
             .zip(&features)
             .map(|(view, features)| ViewInput { times: &view.times, present: Some(&view.present), features })
             .collect();
-        let input = PageInput { key, bucket_count, hashes: &self.hashes, keys: &keys, views: &views };
+        let page = PageInput { key, bucket_count, hashes: &self.hashes, keys: &keys, views: &views };
         let start = out.len();
-        self.writer.write(&input, out)?;
+        if rows.patch.is_some() {
+            let own: Vec<&[bool]> = self
+                .views
+                .iter()
+                .flat_map(|view| std::iter::once(&view.own_time).chain(&view.own_features))
+                .map(Vec::as_slice)
+                .collect();
+            self.writer.write_patch(&PatchInput { page, places: &self.places, own: &own }, out)?;
+        } else {
+            self.writer.write(&page, out)?;
+        }
         debug_assert!(out.len() - start <= PAGE_BYTES_LIMIT);
         Ok(positions.len() as u32)
+    }
+
+    /// Which cells the rows of a delta have.
+    fn find_own(&mut self, rows: &Rows<'_>, patch: Patch<'_>) {
+        for view in &mut self.views {
+            view.own_time.clear();
+            view.own_features.iter_mut().for_each(Vec::clear);
+        }
+        for (row, index) in self.indexes.iter().enumerate() {
+            patch.own(*index, |number, own| {
+                let (Some(view), Some(store)) = (self.views.get_mut(number), rows.stores.get(number)) else { return };
+                let now = view.rows.get(row).copied().unwrap_or(NONE);
+                view.own_time.push(match own {
+                    Own::Nothing => false,
+                    Own::Time | Own::Everything => true,
+                    Own::Some { moved, .. } => moved,
+                });
+                for (flags, column) in view.own_features.iter_mut().zip(&store.features) {
+                    flags.push(match own {
+                        Own::Nothing | Own::Time => false,
+                        Own::Everything => true,
+                        Own::Some { was, .. } => !column.same(now, was),
+                    });
+                }
+            });
+        }
     }
 }
 

@@ -104,6 +104,38 @@ impl Column {
         self.note(valid);
     }
 
+    /// A row's value as pages have it.
+    pub(crate) fn cell(&self, row: u32) -> Cell<'_> {
+        let row = row as usize;
+        if row >= self.len() || !self.is_valid(row) {
+            return Cell::Null;
+        }
+        match &self.data {
+            Data::Bytes { .. } => Cell::Bytes(self.run(row)),
+            Data::Float32(values) => values.get(row).map_or(Cell::Null, |value| Cell::Float32(*value)),
+            Data::Float64(values) => values.get(row).map_or(Cell::Null, |value| Cell::Float64(*value)),
+            Data::Int(values) => values.get(row).map_or(Cell::Null, |value| Cell::Int(*value)),
+        }
+    }
+
+    /// Appends a row of itself once more.
+    pub(crate) fn push_row(&mut self, row: u32) {
+        let row = row as usize;
+        let valid = row < self.len() && self.is_valid(row);
+        match &mut self.data {
+            Data::Bytes { offsets, bytes } => {
+                if let (Some(start), Some(end)) = (offsets.get(row), offsets.get(row + 1)) {
+                    bytes.extend_from_within(*start as usize..*end as usize);
+                }
+                offsets.push(bytes.len() as u32);
+            }
+            Data::Float32(values) => values.push(values.get(row).copied().unwrap_or_default()),
+            Data::Float64(values) => values.push(values.get(row).copied().unwrap_or_default()),
+            Data::Int(values) => values.push(values.get(row).copied().unwrap_or_default()),
+        }
+        self.note(valid);
+    }
+
     /// Appends all rows of another column of the same kind.
     pub(crate) fn append(&mut self, other: &Self) -> Result<(), TooLong> {
         if self.validity.is_some() || other.validity.is_some() {

@@ -97,6 +97,8 @@ pub(crate) struct Keyed {
     /// Per key and view (key-major): the row in the view's store, or [`NONE`].
     pub(crate) rows: Vec<u32>,
     pub(crate) view_count: usize,
+    /// Bucket and row of each, where they are those of a base.
+    pub(crate) places: Vec<(u32, u32)>,
 }
 
 impl Keyed {
@@ -107,6 +109,7 @@ impl Keyed {
             key_rows: Vec::new(),
             rows: Vec::new(),
             view_count: schema.views.len(),
+            places: Vec::new(),
         }
     }
 
@@ -137,6 +140,18 @@ impl Keyed {
         })
     }
 
+    /// Puts them in order.
+    pub(crate) fn sort(&mut self) {
+        let mut order: Vec<usize> = (0..self.len()).collect();
+        order.sort_by(|a, b| self.order(*a, self, *b));
+        let pick = |index: &usize| self.rows_of(*index).iter().copied();
+        self.rows = order.iter().flat_map(pick).collect();
+        self.hashes = order.iter().filter_map(|index| self.hashes.get(*index).copied()).collect();
+        self.key_rows = order.iter().filter_map(|index| self.key_rows.get(*index).copied()).collect();
+        // Only those of a base are asked for, whose rows are in order as they come.
+        self.places.clear();
+    }
+
     /// The keys of new rows of a view, whose rows are in its store from `start` on.
     pub(crate) fn of_view(schema: &TableSchema, view: usize, hashes: &[u64], keys: Vec<Column>, start: u32) -> Self {
         let order = sorted(hashes, &keys);
@@ -148,7 +163,7 @@ impl Keyed {
             }
         }
         let hashes = order.iter().filter_map(|row| hashes.get(*row as usize).copied().map(KeyHash::from_u64)).collect();
-        Self { hashes, keys, key_rows: order, rows, view_count }
+        Self { hashes, keys, key_rows: order, rows, view_count, places: Vec::new() }
     }
 }
 
@@ -220,6 +235,23 @@ pub(crate) fn merge(
             *slot += usize::from(found.is_some());
         }
     }
+}
+
+/// Appends a row that has some cells of its own and those of another row of the store for the rest; the new row's number.
+pub(crate) fn push_patched_row(store: &mut ViewStore, from: u32, time: i64, created: i64, own: &[Option<Cell<'_>>]) -> u32 {
+    let row = store.len();
+    let cells = store.features.iter().zip(own).map(|(column, own)| own.unwrap_or_else(|| column.cell(from)));
+    let digest = row_digest(cells);
+    store.times.push(time);
+    store.created.push(created);
+    store.digests.push(digest);
+    for (column, own) in store.features.iter_mut().zip(own) {
+        match own {
+            Some(cell) => column.push_cell(*cell),
+            None => column.push_row(from),
+        }
+    }
+    row
 }
 
 /// Appends a row of a page's view to its store; the new row's number.

@@ -1,15 +1,15 @@
 //! The rows of a segment, read back.
 
 use mezze_core::{
-    INLINE_SEGMENT, KeyHash, KeyPart, PageError, PageKey, PageRef, SEGMENT_FOOTER_BYTES, Segment, SegmentId, SegmentIndex, Table,
-    TableSchema,
+    Cell, INLINE_SEGMENT, KeyHash, KeyPart, PageError, PageKey, PageRef, SEGMENT_FOOTER_BYTES, Segment, SegmentId, SegmentIndex,
+    Table, TableSchema,
 };
 use mezze_replica::{Error, ObjectWriter, Store, created_key, segment_key};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::SnapshotError;
 use crate::column::{Column, NONE};
-use crate::content::{Keyed, NOT_CREATED, ViewStore, push_row};
+use crate::content::{Keyed, NOT_CREATED, ViewStore, push_patched_row, push_row};
 use crate::staging::HashRange;
 
 /// Appends the rows of a segment to the stores of the views that `wanted` names: for each view of the segment's table its
@@ -63,14 +63,16 @@ impl<'a> SegmentReader<'a> {
     pub(crate) fn memory(&self) -> u64 {
         let columns: usize = self.table.schema.views.iter().map(|view| 24 + view.features.len() * 9).sum();
         // Texts are compressed on pages, by some factor that only reading tells.
-        self.segment.row_count * (columns as u64 + 16) + self.segment.page_bytes * 2
+        self.segment.row_count * (columns as u64 + 24) + self.segment.page_bytes * 2
     }
 
-    /// The keys and rows whose hashes are in a range, in order of hash. Event times are those that readers see.
+    /// The keys and rows whose hashes are in a range, in order of hash. Event times are those that readers see. `base` is what was
+    /// read of the base in the same range, if this is a delta.
     pub(crate) async fn read(
         &self,
         range: HashRange,
         schema: &TableSchema,
+        base: Option<&Keyed>,
         stores: &mut [ViewStore],
     ) -> Result<Keyed, SnapshotError> {
         let name = self.store.full_name(&self.key);
@@ -107,11 +109,29 @@ impl<'a> SegmentReader<'a> {
                     let place = (rows_before + row as usize) * views + view;
                     created.get(place).copied().unwrap_or(NOT_CREATED)
                 };
-                read_page(&page, self.table, &self.wanted, range, stores, &created, &mut keyed).map_err(damaged)?;
+                let reading = PageReading { page: &page, wanted: &self.wanted, range, created: &created };
+                if page.patched_rows() > 0 {
+                    let base = base.ok_or_else(|| corrupt("it is of a base that is not there"))?;
+                    let base_buckets = self.table.base.as_ref().map_or(1, |base| base.bucket_count);
+                    // Whether a place is of this range is only known of buckets that are wholly in it.
+                    let bucket_of = |hash: u64| KeyHash::from_u64(hash).bucket(base_buckets);
+                    let inner = |bucket: u32| {
+                        (range.first == 0 || bucket > bucket_of(range.first))
+                            && (range.last == u64::MAX || bucket < bucket_of(range.last))
+                    };
+                    let patched = reading.patched(base, stores, &mut keyed).map_err(damaged)?;
+                    if patched.into_iter().any(inner) {
+                        return Err(corrupt("it names rows that its base does not have").into());
+                    }
+                }
+                reading.keyed(self.table, stores, &mut keyed).map_err(damaged)?;
                 rows_before += page.row_count() as usize;
             }
             let Some(next) = end.checked_add(1) else { break };
             bucket = next;
+        }
+        if base.is_some() {
+            keyed.sort();
         }
         Ok(keyed)
     }
@@ -129,56 +149,114 @@ pub(crate) fn read_inline(
     let Some(bytes) = &table.inline else { return Ok(keyed) };
     let damaged = |error| SnapshotError::DamagedPage { key: "the manifest".into(), error };
     let page = PageRef::verify(bytes, &PageKey::new(INLINE_SEGMENT, number, 0), 1, &table.schema).map_err(damaged)?;
-    read_page(&page, table, wanted, HashRange::ALL, stores, &|_, _| NOT_CREATED, &mut keyed).map_err(damaged)?;
+    let reading = PageReading { page: &page, wanted, range: HashRange::ALL, created: &|_, _| NOT_CREATED };
+    reading.keyed(table, stores, &mut keyed).map_err(damaged)?;
     Ok(keyed)
 }
 
-fn read_page(
-    page: &PageRef<'_>,
-    table: &Table,
-    wanted: &[Wanted],
+/// A page, and what to take of it.
+struct PageReading<'a> {
+    page: &'a PageRef<'a>,
+    wanted: &'a [Wanted],
     range: HashRange,
-    stores: &mut [ViewStore],
-    created: &dyn Fn(u32, usize) -> i64,
-    keyed: &mut Keyed,
-) -> Result<(), PageError> {
-    let mut parts = Vec::with_capacity(table.schema.keys.len());
-    for row in 0..page.row_count() {
-        parts.clear();
-        for column in 0..table.schema.keys.len() {
-            parts.push(page.key_part(row, column)?);
-        }
-        let hash = KeyHash::of(&parts);
-        if !range.has(hash.get()) {
-            continue;
-        }
-        keyed.hashes.push(hash);
-        keyed.key_rows.push(keyed.keys.first().map_or(0, Column::len) as u32);
-        for (column, part) in keyed.keys.iter_mut().zip(&parts) {
-            column.push_cell(match part {
-                KeyPart::Int(value) => mezze_core::Cell::Int(*value),
-                KeyPart::Bytes(bytes) => mezze_core::Cell::Bytes(bytes),
-            });
-        }
-        let start = keyed.rows.len();
-        keyed.rows.resize(start + keyed.view_count, NONE);
-        for view in wanted {
-            let Some(time) = page.event_time(row, view.time_column)? else { continue };
-            let Some(store) = stores.get_mut(view.store) else { continue };
-            let mut cells = Vec::with_capacity(view.columns.len());
-            for column in &view.columns {
-                cells.push(match column {
-                    Some(column) => page.cell(row, *column)?,
-                    None => mezze_core::Cell::Null,
+    /// When a row of a view was created.
+    created: &'a dyn Fn(u32, usize) -> i64,
+}
+
+impl PageReading<'_> {
+    /// The rows that have a key.
+    fn keyed(&self, table: &Table, stores: &mut [ViewStore], keyed: &mut Keyed) -> Result<(), PageError> {
+        let page = self.page;
+        let bucket = page.key()?.bucket;
+        let mut parts = Vec::with_capacity(table.schema.keys.len());
+        for row in page.patched_rows()..page.row_count() {
+            parts.clear();
+            for column in 0..table.schema.keys.len() {
+                parts.push(page.key_part(row, column)?);
+            }
+            let hash = KeyHash::of(&parts);
+            if !self.range.has(hash.get()) {
+                continue;
+            }
+            keyed.hashes.push(hash);
+            keyed.places.push((bucket, row));
+            keyed.key_rows.push(keyed.keys.first().map_or(0, Column::len) as u32);
+            for (column, part) in keyed.keys.iter_mut().zip(&parts) {
+                column.push_cell(match part {
+                    KeyPart::Int(value) => Cell::Int(*value),
+                    KeyPart::Bytes(bytes) => Cell::Bytes(bytes),
                 });
             }
-            let place = push_row(store, time.nanos().saturating_add(view.shift), created(row, view.view), cells.iter().copied());
-            if let Some(slot) = keyed.rows.get_mut(start + view.store) {
-                *slot = place;
+            let start = keyed.rows.len();
+            keyed.rows.resize(start + keyed.view_count, NONE);
+            for view in self.wanted {
+                let Some(time) = page.event_time(row, view.time_column)? else { continue };
+                let Some(store) = stores.get_mut(view.store) else { continue };
+                let mut cells = Vec::with_capacity(view.columns.len());
+                for column in &view.columns {
+                    cells.push(match column {
+                        Some(column) => page.cell(row, *column)?,
+                        None => Cell::Null,
+                    });
+                }
+                let time = time.nanos().saturating_add(view.shift);
+                let place = push_row(store, time, (self.created)(row, view.view), cells.iter().copied());
+                if let Some(slot) = keyed.rows.get_mut(start + view.store) {
+                    *slot = place;
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
+
+    /// The rows that stand for rows of the base, with the base's cells where they have none. Buckets of the base of those that were
+    /// not found.
+    fn patched(&self, base: &Keyed, stores: &mut [ViewStore], keyed: &mut Keyed) -> Result<Vec<u32>, PageError> {
+        let page = self.page;
+        let mut missing = Vec::new();
+        for (row, place) in (0..).zip(page.patched()?) {
+            let Ok(at) = base.places.binary_search(&place) else {
+                missing.push(place.0);
+                continue;
+            };
+            keyed.hashes.extend(base.hashes.get(at));
+            keyed.places.push(place);
+            keyed.key_rows.push(keyed.keys.first().map_or(0, Column::len) as u32);
+            let base_key = base.key_rows.get(at).copied().unwrap_or(0);
+            for (column, from) in keyed.keys.iter_mut().zip(&base.keys) {
+                column.push_cell(from.cell(base_key));
+            }
+            let start = keyed.rows.len();
+            keyed.rows.extend_from_slice(base.rows_of(at));
+            for view in self.wanted {
+                let (Some(slot), Some(store)) = (keyed.rows.get_mut(start + view.store), stores.get_mut(view.store)) else {
+                    continue;
+                };
+                let time = match page.own_cell(row, view.time_column)? {
+                    Some(Cell::Int(nanos)) => Some(nanos.saturating_add(view.shift)),
+                    // The view has no row any more.
+                    Some(_) => {
+                        *slot = NONE;
+                        continue;
+                    }
+                    None => None,
+                };
+                let mut cells = Vec::with_capacity(view.columns.len());
+                for column in &view.columns {
+                    cells.push(match column {
+                        Some(column) => page.own_cell(row, *column)?,
+                        None => None,
+                    });
+                }
+                if time.is_none() && cells.iter().all(Option::is_none) {
+                    continue;
+                }
+                let Some(time) = time.or_else(|| store.times.get(*slot as usize).copied()) else { continue };
+                *slot = push_patched_row(store, *slot, time, (self.created)(row, view.view), &cells);
+            }
+        }
+        Ok(missing)
+    }
 }
 
 /// The creation times of a segment's rows.

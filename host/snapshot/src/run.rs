@@ -19,7 +19,7 @@ use crate::content::ViewRows;
 use crate::previous::CreatedWriter;
 use crate::staging::{HashRange, StagedRows, StagingArea};
 use crate::state::{BuildState, Forgotten};
-use crate::table::{Choice, Part, Survey, TableInput};
+use crate::table::{Choice, Part, Patch, Survey, TableInput};
 
 /// How a snapshot is made.
 #[derive(Clone, Copy, Debug)]
@@ -278,7 +278,7 @@ impl<'a> Materialize<'a> {
         };
         if schema.keys.is_empty() {
             if let Some(part) = whole.as_ref().filter(|_| survey.entities > 0) {
-                let rows = Rows { schema, keyed: &part.merged, stores: &part.stores, chosen: None };
+                let rows = Rows { schema, keyed: &part.merged, stores: &part.stores, chosen: None, patch: None };
                 table.inline = Some(rows.write_inline(PageKey::new(INLINE_SEGMENT, number, 0))?);
             }
             return Ok((table, report));
@@ -291,15 +291,16 @@ impl<'a> Materialize<'a> {
             let rows_before = input.in_place.and_then(|table| table.delta.as_ref()).map_or(0, |delta| delta.row_count);
             // Rows that come again with equal values and other times are changes, too, unless a shift of all has them.
             let changed = survey.changed.max(rows.saturating_sub(rows_before));
-            if !asks_for_compaction(rows, changed, survey.entities, old.row_count) {
+            let new = NewSegment { content, base: Some(old.id), choice: &delta, rows, has_created: survey.has_created };
+            let size = if rows > 0 { Some(building.size(new).await?) } else { None };
+            if !size.is_some_and(|size| asks_for_compaction(rows, changed, size.bytes, old.page_bytes)) {
                 report.delta_rows = rows;
                 if let Choice::Delta { shifts, .. } = &delta {
                     let time_shifts = shifts.iter().copied().map(Span::from_nanos).collect();
                     table.base = Some(Segment { time_shifts, ..old.clone() });
                 }
-                if rows > 0 {
-                    let new = NewSegment { content, base: Some(old.id), choice: &delta, rows, has_created: survey.has_created };
-                    table.delta = Some(building.write_segment(new, &mut report).await?);
+                if size.is_some() {
+                    table.delta = Some(building.write_segment(new, size, &mut report).await?);
                 }
                 return Ok((table, report));
             }
@@ -310,7 +311,7 @@ impl<'a> Materialize<'a> {
         if rows > 0 {
             report.rebuilt = true;
             let new = NewSegment { content, base: None, choice: &base, rows, has_created: survey.has_created };
-            table.base = Some(building.write_segment(new, &mut report).await?);
+            table.base = Some(building.write_segment(new, None, &mut report).await?);
         }
         Ok((table, report))
     }
@@ -337,6 +338,14 @@ struct NewSegment<'a> {
     choice: &'a Choice,
     rows: u64,
     has_created: bool,
+}
+
+/// How large a segment will be.
+#[derive(Clone, Copy)]
+struct Size {
+    /// Of its pages, about.
+    bytes: u64,
+    bucket_count: u32,
 }
 
 /// A table in the making.
@@ -407,8 +416,13 @@ impl Building<'_> {
         SegmentId::from_bytes(hasher.digest128().to_be_bytes())
     }
 
-    /// Writes a segment's file, unless it is there already.
-    async fn write_segment(&self, new: NewSegment<'_>, report: &mut TableReport) -> Result<Segment, SnapshotError> {
+    /// Writes a segment's file, unless it is there already. `size` is that of [`Building::size`], where it is known.
+    async fn write_segment(
+        &self,
+        new: NewSegment<'_>,
+        size: Option<Size>,
+        report: &mut TableReport,
+    ) -> Result<Segment, SnapshotError> {
         let number = self.input.number();
         let id = self.segment_id(new);
         let store = self.run.origin.store();
@@ -422,7 +436,10 @@ impl Building<'_> {
             let (bucket_count, page_bytes) = (index.bucket_count(), index.pages_bytes());
             return Ok(Segment { id, bucket_count, row_count: index.row_count, page_bytes, root: tree.root(), time_shifts });
         }
-        let mut bucket_count = self.bucket_count(id, new).await?;
+        let mut bucket_count = match size {
+            Some(size) => size.bucket_count,
+            None => self.size(new).await?.bucket_count,
+        };
         let writing = loop {
             let mut writing = Writing {
                 file: store.begin(&key)?,
@@ -452,29 +469,45 @@ impl Building<'_> {
         Ok(Segment { id, bucket_count, row_count, page_bytes, root: Tree::new(leaves).root(), time_shifts })
     }
 
-    /// How many buckets give pages of a good size: from pages of a few samples, so that it depends on nothing but the rows.
-    async fn bucket_count(&self, id: SegmentId, new: NewSegment<'_>) -> Result<u32, SnapshotError> {
-        let (buckets, bucket_count) = Sample::buckets(new.rows);
-        let mut sample = Sample::default();
-        let number = self.input.number();
-        if let Some(part) = self.whole {
-            let chosen = new.choice.of(part);
-            let rows = self.rows(part, &chosen);
-            for bucket in buckets {
-                rows.sample(PageKey::new(id, number, bucket), bucket_count, &mut sample)?;
-            }
-        } else {
-            for bucket in buckets {
-                let part = self.input.part(HashRange::of_buckets(bucket, bucket + 1, bucket_count)).await?;
-                let chosen = new.choice.of(&part);
-                self.rows(&part, &chosen).sample(PageKey::new(id, number, bucket), bucket_count, &mut sample)?;
-            }
-        }
-        Ok(sample.bucket_count(new.rows, self.run.page_bytes_max))
+    /// How large a segment will be, and how many buckets give pages of a good size: from pages of a few samples, so that it depends on
+    /// nothing but the rows. What each page has beside its rows counts for more in small pages: the second samples are as large as
+    /// the pages will be.
+    async fn size(&self, new: NewSegment<'_>) -> Result<Size, SnapshotError> {
+        let page_bytes_max = self.run.page_bytes_max;
+        let first = self.sample(new, Sample::first_bucket_count(new.rows)).await?;
+        let second = self.sample(new, first.bucket_count(new.rows, page_bytes_max)).await?;
+        Ok(Size { bytes: second.all_bytes(new.rows), bucket_count: second.bucket_count(new.rows, page_bytes_max) })
     }
 
-    fn rows<'p>(&'p self, part: &'p Part, chosen: &'p [u32]) -> Rows<'p> {
-        Rows { schema: self.input.schema(), keyed: &part.merged, stores: &part.stores, chosen: Some(chosen) }
+    async fn sample(&self, new: NewSegment<'_>, bucket_count: u32) -> Result<Sample, SnapshotError> {
+        let mut sample = Sample::default();
+        // Any id makes pages of the same size.
+        let key = |bucket| PageKey::new(INLINE_SEGMENT, self.input.number(), bucket);
+        let mut whole = None;
+        for bucket in Sample::buckets(bucket_count) {
+            match self.whole {
+                Some(part) => {
+                    let chosen: &Vec<u32> = whole.get_or_insert_with(|| new.choice.of(part));
+                    self.rows(part, new.choice, chosen).sample(key(bucket), bucket_count, &mut sample)?;
+                }
+                None => {
+                    let part = self.input.part(HashRange::of_buckets(bucket, bucket + 1, bucket_count)).await?;
+                    let chosen = new.choice.of(&part);
+                    self.rows(&part, new.choice, &chosen).sample(key(bucket), bucket_count, &mut sample)?;
+                }
+            }
+        }
+        Ok(sample)
+    }
+
+    fn rows<'p>(&'p self, part: &'p Part, choice: &'p Choice, chosen: &'p [u32]) -> Rows<'p> {
+        Rows {
+            schema: self.input.schema(),
+            keyed: &part.merged,
+            stores: &part.stores,
+            chosen: Some(chosen),
+            patch: Patch::of(part, choice),
+        }
     }
 
     /// Writes all pages; `false` where one came out too large and smaller ones are to be made.
@@ -495,7 +528,7 @@ impl Building<'_> {
             let mut fits = true;
             self.with(HashRange::of_buckets(buckets.start, buckets.end, bucket_count), async |part| {
                 let chosen = new.choice.of(part);
-                let rows = self.rows(part, &chosen);
+                let rows = self.rows(part, new.choice, &chosen);
                 let mut position = 0;
                 fits = rows.write_pages(key, buckets.clone(), bucket_count, rules, last, |pages| {
                     writing.put(pages, &rows, &mut position)
@@ -535,12 +568,12 @@ impl Writing {
     }
 }
 
-/// A delta is read beside the base by every lookup and written by every run: it pays to write a new base when it has more
-/// rows than sqrt(2 x keys that change a run x keys), where the cost of writing deltas and bases is the least.
-fn asks_for_compaction(rows: u64, changed: u64, entities: u64, base_rows: u64) -> bool {
-    let limit = (2.0 * changed as f64 * entities as f64).sqrt().max(DELTA_ROWS_MIN);
-    let rows = rows as f64;
-    rows > limit || rows * 2.0 > base_rows.max(1) as f64 && rows > DELTA_ROWS_MIN
+/// A delta is read beside the base by every lookup and written by every run: it pays to write a new base when the delta has a greater
+/// part of the base's bytes than sqrt(2 x the part that a run changes), where the cost of writing deltas and bases is the least.
+fn asks_for_compaction(rows: u64, changed: u64, delta_bytes: u64, base_bytes: u64) -> bool {
+    let part = delta_bytes as f64 / base_bytes.max(1) as f64;
+    let part_a_run = part * changed as f64 / rows.max(1) as f64;
+    rows > DELTA_ROWS_MIN && (part > (2.0 * part_a_run).sqrt() || part > 0.5)
 }
 
 /// The tables in an order that leaves those there were where they were, since pages name their table by its number.
@@ -587,6 +620,6 @@ fn key_hash(schema: &TableSchema, key: &BTreeMap<String, String>) -> Result<KeyH
 }
 
 /// What decides the bytes of pages beside their rows.
-const BUILDER: &str = "mezze segment 2";
+const BUILDER: &str = "mezze segment 3";
 /// A delta is left as it is up to so many rows.
-const DELTA_ROWS_MIN: f64 = 1024.0;
+const DELTA_ROWS_MIN: u64 = 1024;

@@ -42,7 +42,9 @@ pub(crate) struct TableInput<'a> {
 }
 
 enum OldSet<'a> {
-    Segment(SegmentReader<'a>),
+    Base(SegmentReader<'a>),
+    /// With the number of the set of its base.
+    Delta(SegmentReader<'a>, Option<usize>),
     Inline(&'a Table, u16, Vec<Wanted>),
 }
 
@@ -88,15 +90,22 @@ impl<'a> TableInput<'a> {
                 continue;
             }
             let mut group = Group { base: None, delta: None, views: Vec::new() };
-            for (slot, segment) in [(&mut group.base, &table.base), (&mut group.delta, &table.delta)] {
+            for (is_base, segment) in [(true, &table.base), (false, &table.delta)] {
                 let Some(segment) = segment else { continue };
                 let wanted = wanted(&table.schema, schema, &segment.time_shifts);
                 if wanted.is_empty() {
                     continue;
                 }
-                *slot = Some(old.len());
                 group.views = wanted.iter().map(|wanted| wanted.store).collect();
-                old.push(OldSet::Segment(SegmentReader::open(store, old_number, table, segment, wanted).await?));
+                let reader = SegmentReader::open(store, old_number, table, segment, wanted).await?;
+                let number = Some(old.len());
+                if is_base {
+                    group.base = number;
+                    old.push(OldSet::Base(reader));
+                } else {
+                    group.delta = number;
+                    old.push(OldSet::Delta(reader, group.base));
+                }
             }
             if table.inline.is_some() {
                 let wanted = wanted(&table.schema, schema, &[]);
@@ -129,7 +138,7 @@ impl<'a> TableInput<'a> {
     /// How many parts to make of it with `memory` bytes.
     pub(crate) fn part_count(&self, memory: Option<usize>) -> u32 {
         let old = self.old.iter().map(|set| match set {
-            OldSet::Segment(segment) => segment.memory(),
+            OldSet::Base(segment) | OldSet::Delta(segment, _) => segment.memory(),
             OldSet::Inline(..) => 0,
         });
         let key_bytes = KEY_BYTES + KEY_VIEW_BYTES * self.schema.views.len() as u64;
@@ -159,12 +168,17 @@ impl<'a> TableInput<'a> {
         let too_long =
             |TooLong| SnapshotError::TooMuch { table: schema.name.clone(), what: "its texts have 4 GiB or more".into() };
         let mut stores: Vec<ViewStore> = schema.views.iter().map(ViewStore::new).collect();
-        let mut sets = Vec::with_capacity(self.old.len() + new.len());
+        let mut sets: Vec<Keyed> = Vec::with_capacity(self.old.len() + new.len());
         for old in &self.old {
-            sets.push(match old {
-                OldSet::Segment(segment) => segment.read(range, schema, &mut stores).await?,
+            let set = match old {
+                OldSet::Base(segment) => segment.read(range, schema, None, &mut stores).await?,
+                OldSet::Delta(segment, base) => {
+                    let base = base.and_then(|base| sets.get(base));
+                    segment.read(range, schema, base, &mut stores).await?
+                }
                 OldSet::Inline(table, number, wanted) => read_inline(*number, table, schema, wanted, &mut stores)?,
-            });
+            };
+            sets.push(set);
         }
         let old_sets = sets.len();
         let new_views: Vec<usize> = new.iter().map(|(view, _)| *view).collect();
@@ -428,18 +442,89 @@ fn differs(part: &Part, index: usize, shifts: &[i64], old_shifts: &[i64]) -> boo
     if part.base_of.get(index).copied().flatten().is_none() {
         return true;
     }
-    part.pairs(index).any(|(view, now, was, store)| match (now, was) {
-        (NONE, NONE) => false,
-        (NONE, _) | (_, NONE) => true,
-        (now, was) => {
-            let (Some(now_time), Some(was_time)) = (store.times.get(now as usize), store.times.get(was as usize)) else {
-                return true;
-            };
-            let shift = |shifts: &[i64]| shifts.get(view).copied().unwrap_or(0);
-            let moved = was_time.wrapping_sub(shift(old_shifts)).wrapping_add(shift(shifts));
-            moved != *now_time || now != was && !store.same_features(now, was)
-        }
+    part.pairs(index).any(|(view, now, was, store)| {
+        is_moved(view, now, was, store, shifts, old_shifts)
+            || now != was && now != NONE && was != NONE && !store.same_features(now, was)
     })
+}
+
+/// Whether a row has another event time than the base's row with the view's shift, or only one of them is there.
+fn is_moved(view: usize, now: u32, was: u32, store: &ViewStore, shifts: &[i64], old_shifts: &[i64]) -> bool {
+    match (store.times.get(now as usize), store.times.get(was as usize)) {
+        (Some(now), Some(was)) => {
+            let shift = |shifts: &[i64]| shifts.get(view).copied().unwrap_or(0);
+            was.wrapping_sub(shift(old_shifts)).wrapping_add(shift(shifts)) != *now
+        }
+        (None, None) => false,
+        _ => true,
+    }
+}
+
+/// What the rows of a delta are written against.
+#[derive(Clone, Copy)]
+pub(crate) struct Patch<'a> {
+    part: &'a Part,
+    shifts: &'a [i64],
+    old_shifts: &'a [i64],
+}
+
+impl<'a> Patch<'a> {
+    /// For the rows of a part; `None` where the choice is not that of a delta.
+    pub(crate) fn of(part: &'a Part, choice: &'a Choice) -> Option<Self> {
+        match choice {
+            Choice::Base { .. } => None,
+            Choice::Delta { shifts, old_shifts } => Some(Self { part, shifts, old_shifts }),
+        }
+    }
+
+    /// Bucket and row of a key in the base, if it is there.
+    pub(crate) fn place(&self, index: usize) -> Option<(u32, u32)> {
+        let base = self.part.base_of.get(index).copied().flatten()?;
+        self.part.base.as_ref()?.places.get(base).copied()
+    }
+
+    /// Says of each view of a key which cells it has that the base has not: the event time; and the features, of which `say` is
+    /// called with the row, and the base's row where there is one, if any may differ.
+    pub(crate) fn own(&self, index: usize, mut say: impl FnMut(usize, Own)) {
+        let has_base = self.place(index).is_some();
+        let rows = self.part.merged.rows_of(index).iter().zip(&self.part.stores).enumerate();
+        if !has_base {
+            rows.for_each(|(view, (now, _))| say(view, if *now == NONE { Own::Nothing } else { Own::Everything }));
+            return;
+        }
+        for (view, now, was, store) in self.part.pairs(index) {
+            let moved = is_moved(view, now, was, store, self.shifts, self.old_shifts);
+            say(
+                view,
+                match (now, was) {
+                    (NONE, NONE) => Own::Nothing,
+                    (NONE, _) => Own::Time,
+                    (_, NONE) => Own::Everything,
+                    (now, was) if now == was || store.same_features(now, was) => {
+                        if moved {
+                            Own::Time
+                        } else {
+                            Own::Nothing
+                        }
+                    }
+                    _ => Own::Some { moved, was },
+                },
+            );
+        }
+    }
+}
+
+/// Which cells of a view a row of a delta has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Own {
+    Nothing,
+    Time,
+    Everything,
+    /// Those features that differ from this row of the base, and the event time if it is another.
+    Some {
+        moved: bool,
+        was: u32,
+    },
 }
 
 /// How often each span was seen between a row of the base and an equal row now. Only so many are counted at a time: beyond
