@@ -118,6 +118,7 @@ async fn apply(context: &Context, story: &mut Story) -> Outcome {
 async fn join(context: &Context, folder: &Path, story: &mut Story) -> Outcome {
     let definitions = context.applied().await?.definitions;
     let request = HistoricalRequest {
+        workers: None,
         entity_rows: EntitySource::File("data/loans.parquet".into()),
         selection: FeatureSelection::Service(SERVICE.into()),
         full_feature_names: false,

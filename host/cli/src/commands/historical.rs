@@ -35,6 +35,7 @@ pub(crate) fn run(args: &HistoricalArgs, global: &Global, output: Output) -> Out
     let progress = Progress::new(output);
     let line = progress.clone();
     let request = HistoricalRequest {
+        workers: None,
         entity_rows,
         selection,
         full_feature_names: args.selection.full_feature_names,

@@ -165,7 +165,8 @@ async fn fold(
         return Err(Failure::input(format!("feature view `{}` has no table", view.name)));
     };
     let sink = Arc::new(Sink(staging));
-    let newest = newest_rows(&context.repo, definitions, view, &needed, options, Arc::clone(&sink) as Arc<dyn RowSink>).await;
+    let newest =
+        newest_rows(&context.repo, definitions, view, &needed, options, None, Arc::clone(&sink) as Arc<dyn RowSink>).await;
     // Why rows were refused says more than that the reading was ended.
     let staged = sink.0.finish()?;
     Ok((newest?, staged))
