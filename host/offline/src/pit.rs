@@ -28,6 +28,7 @@ use datafusion::scalar::ScalarValue;
 use mezze_core::Span;
 use object_store::ObjectStore;
 
+pub(crate) use column::convert;
 pub use error::PitError;
 pub use exec::PitExec;
 pub(crate) use gather::parallel;

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use crate::entity_rows::EntityRows;
 use crate::error::{OfflineError, Result};
-use crate::pit::{Merge, Part, PartSink, Phases, PitView};
+use crate::pit::{Merge, Part, PartSink, Phases, PitView, convert};
 use crate::prepare::PreparedView;
 use crate::workers::pieces::{Piece, pieces};
 use crate::workers::{Task, TaskLimits, Work, Workers};
@@ -40,8 +40,9 @@ pub(crate) struct Join<'a> {
 }
 
 /// A view, divided.
-struct ViewPieces {
+struct ViewPieces<'a> {
     view: PitView,
+    declared: &'a PitView,
     schema: SchemaRef,
     pieces: Vec<Piece>,
     /// The columns of the entity rows that the view is joined by.
@@ -68,7 +69,9 @@ pub(crate) async fn join<S: PartSink + Send + 'static>(
         let names = view.keys.iter().map(|key| key.entity_column.as_str()).chain([join.rows.timestamp_column.as_str()]);
         let columns: BTreeSet<usize> = names.map(|name| entity.index_of(name)).collect::<std::result::Result<_, _>>()?;
         views.push(ViewPieces {
-            view: PitView { files: Vec::new(), ..view.clone() },
+            // In the source's types: a value that does not fit the declared one is an error only where it is the one that counts.
+            view: PitView { files: Vec::new(), ..prepared.view.clone() },
+            declared: view,
             schema: Arc::clone(&prepared.schema),
             pieces: pieces(&prepared.files, limits.bytes),
             columns: columns.into_iter().collect(),
@@ -135,7 +138,7 @@ fn chunk_rows(join: &Join<'_>, limits: TaskLimits, at_once: usize) -> usize {
 async fn joined(
     workers: &dyn Workers,
     join: &Join<'_>,
-    views: &[ViewPieces],
+    views: &[ViewPieces<'_>],
     chunk: Chunk,
     slots: &Semaphore,
 ) -> Result<(RecordBatch, Vec<u64>)> {
@@ -155,7 +158,7 @@ async fn joined(
 async fn of_view(
     workers: &dyn Workers,
     join: &Join<'_>,
-    view: &ViewPieces,
+    view: &ViewPieces<'_>,
     chunk: &Chunk,
     slots: &Semaphore,
 ) -> Result<(Vec<arrow::array::ArrayRef>, u64)> {
@@ -189,7 +192,12 @@ async fn of_view(
             merge.take(batch)?;
         }
     }
-    Ok(merge.finish()?)
+    let (found, matched) = merge.finish()?;
+    let features = found
+        .into_iter()
+        .zip(&view.declared.features)
+        .map(|(array, feature)| convert(array, &feature.data_type, view.declared, feature));
+    Ok((features.collect::<std::result::Result<_, _>>()?, matched))
 }
 
 /// Cuts entity rows into chunks.

@@ -182,3 +182,40 @@ async fn the_memory_of_a_run_bounds_what_is_under_way_and_not_what_comes_out() {
     assert_eq!(made[0].0, made[2].0);
     assert_eq!((made[1].1, made[2].1), (5, 2));
 }
+
+#[tokio::test]
+async fn a_value_that_does_not_fit_matters_only_where_it_counts() {
+    let rows: Vec<Row> = (0..8).map(|row| (Some(1), Some(10 - row), None)).collect();
+    let folder = repo(&[rows], &[(Some(1), Some(0)), (Some(1), Some(9))]);
+    let mut definitions = with_created(Availability::Event);
+    for view in &mut definitions.feature_views {
+        view.ttl = mezze_core::Span::ZERO;
+        for feature in view.schema.iter_mut().filter(|feature| feature.name == "trips") {
+            feature.value_type = mezze_core::ValueType::Int32;
+        }
+    }
+    // The row at ten hours before noon holds what no int32 does; the one at three hours, which counts at noon, does not.
+    let path = folder.path().join("stats.parquet/0.parquet");
+    let batch = read_parquet(&path);
+    let trips: ArrayRef = Arc::new(Int64Array::from_iter_values((0..8).map(|row| if row == 0 { i64::MAX } else { row })));
+    let schema = batch.schema();
+    let columns = schema.fields().iter().zip(batch.columns()).map(|(field, column)| {
+        (field.name().clone(), if field.name() == "trips" { Arc::clone(&trips) } else { Arc::clone(column) }, true)
+    });
+    let batch = RecordBatch::try_from_iter_with_nullable(columns.collect::<Vec<_>>()).unwrap();
+    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(1)).build();
+    let mut writer = ArrowWriter::try_new(std::fs::File::create(&path).unwrap(), batch.schema(), Some(properties)).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    for bytes in [u64::MAX, 300] {
+        let workers: Arc<dyn Workers> = Arc::new(Unlucky(TaskLimits { rows: 10, bytes, at_once: 2 }));
+        let mut made = Vec::new();
+        for workers in [None, Some(workers)] {
+            let request =
+                HistoricalRequest { workers, folder: folder.path().to_owned(), ..request(labels(), &["driver_stats:trips"]) };
+            let summary = get_historical_features(folder.path(), &definitions, request).await.unwrap();
+            made.push(read_parquet(&summary.output));
+        }
+        assert_eq!(made[0], made[1]);
+    }
+}
