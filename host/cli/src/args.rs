@@ -58,6 +58,7 @@ pub(crate) enum Command {
     MaterializeIncremental(IncrementalArgs),
     GetOnlineFeatures(OnlineArgs),
     Serve(ServeArgs),
+    Cluster(ClusterArgs),
     Publish(PublishArgs),
     Edge(EdgeArgs),
     Status(StatusArgs),
@@ -288,7 +289,7 @@ pub(crate) struct HistoricalArgs {
     pub(crate) end: Option<Timestamp>,
     #[command(flatten)]
     pub(crate) selection: SelectionArgs,
-    /// The file to write: .parquet, .arrow, .csv or .json by its extension
+    /// The file to write, or its URL in an object store: .parquet, .arrow, .csv or .json by its extension
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
     /// Use only feature rows that had been created by the entity row's time
@@ -299,6 +300,114 @@ pub(crate) struct HistoricalArgs {
     /// Show what was done, phase by phase, and how near it came to only decoding the files
     #[arg(long)]
     pub(crate) explain: bool,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
+
+/// Who does the work.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Many machines")]
+pub(crate) struct EngineArgs {
+    /// What reads the sources: this process (local), or the executors of a scheduler (ballista://HOST:PORT)
+    ///
+    /// Executors read sources by the same paths, so they have to be on shared storage or in an object store. The result is the same.
+    #[arg(long, value_name = "ENGINE", default_value = "local", env = "MEZZE_ENGINE", hide_env_values = true)]
+    pub(crate) engine: Engine,
+    /// Entity rows that a task is about, at the most; for each so many rows, the keys and times of all sources are read
+    #[arg(long, value_name = "N", default_value = "250000")]
+    pub(crate) task_rows: std::num::NonZeroUsize,
+    /// Bytes of source files that a task reads, about
+    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    pub(crate) task_bytes: ByteSize,
+    /// Seconds to wait for an executor where there is none
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) executor_wait: u64,
+}
+
+/// What reads the sources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Engine {
+    /// The executors of a scheduler, which is at `host:port`.
+    Ballista(String),
+    /// This process.
+    Local,
+}
+
+impl std::str::FromStr for Engine {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("ballista://") {
+            Some(address) if address.contains(':') && !address.contains('/') => Ok(Self::Ballista(address.to_owned())),
+            None if text == "local" => Ok(Self::Local),
+            _ => {
+                Err("expected local, or ballista:// with the host and port of a scheduler, as in ballista://10.0.0.7:50050"
+                    .into())
+            }
+        }
+    }
+}
+
+/// Run the services that do joins and materializations on many machines
+///
+/// One scheduler, and as many executors as there are machines. `--engine ballista://HOST:PORT` of get-historical-features, materialize
+/// and materialize-incremental then gives the reading of sources to them. There are no passwords and no encryption: whoever reaches
+/// these ports can have executors read what they can read, so keep them in a network of your own.
+#[derive(Args, Debug)]
+#[command(after_long_help = "Examples:\n  mezze cluster scheduler --bind 10.0.0.7:50050\n  \
+                       mezze cluster executor --scheduler 10.0.0.7:50050 --bind 10.0.0.8:50051    on each machine\n  \
+                       mezze materialize 2026-01-01 2026-08-30 --engine ballista://10.0.0.7:50050")]
+pub(crate) struct ClusterArgs {
+    #[command(subcommand)]
+    pub(crate) command: ClusterCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    Executor(ExecutorArgs),
+    Scheduler(SchedulerArgs),
+}
+
+/// Give out tasks to executors
+///
+/// Prints a line once it listens. It keeps nothing on a disk: started anew, it knows its executors again within a second, and clients
+/// that were under way give their tasks out once more. Ctrl-C stops it.
+#[derive(Args, Debug)]
+#[command(
+    after_long_help = "Examples:\n  mezze cluster scheduler\n  mezze cluster scheduler --bind 10.0.0.7:50050   for other machines"
+)]
+pub(crate) struct SchedulerArgs {
+    /// The address and port to listen on; port 0 for any that is free
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:50050")]
+    pub(crate) bind: std::net::SocketAddr,
+}
+
+/// Do tasks that a scheduler gives out
+///
+/// Prints a line once the scheduler knows it. It needs the sources under the paths that clients have, or credentials for their object
+/// stores in its environment, and room for the results of its tasks until they are fetched. Ctrl-C stops it; others do its tasks then.
+#[derive(Args, Debug)]
+#[command(after_long_help = "Examples:\n  mezze cluster executor --scheduler 127.0.0.1:50050\n  \
+                       mezze cluster executor --scheduler 10.0.0.7:50050 --bind 10.0.0.8:50051 --slots 8 --memory 16GB --temp-folder /scratch")]
+pub(crate) struct ExecutorArgs {
+    /// The scheduler
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:50050")]
+    pub(crate) scheduler: String,
+    /// The address and port that clients fetch results from; port 0 for any that is free
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
+    pub(crate) bind: std::net::SocketAddr,
+    /// The name that clients find it by, where that is not the address of --bind
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: Option<String>,
+    /// Tasks at a time; all cores if not given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) slots: Option<u16>,
+    /// Memory for all tasks together; half of the machine's if not given
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<ByteSize>,
+    /// Where results and other temporary files go
+    #[arg(long, value_name = "DIR", env = "MEZZE_TEMP_FOLDER")]
+    pub(crate) temp_folder: Option<PathBuf>,
 }
 
 /// What a run may take of the machine.
@@ -362,6 +471,8 @@ pub(crate) struct MaterializeArgs {
     /// Write every table anew, without a delta
     #[arg(long)]
     pub(crate) compact: bool,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
 }
 
 /// Fold new and changed source files into a snapshot
@@ -384,6 +495,8 @@ pub(crate) struct IncrementalArgs {
     /// Write every table anew, without a delta
     #[arg(long)]
     pub(crate) compact: bool,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
 }
 
 /// Read features from the snapshot, as an edge would

@@ -1,5 +1,6 @@
 //! One module a command, or a group of them.
 
+pub(crate) mod cluster;
 pub(crate) mod definitions;
 pub(crate) mod demo;
 pub(crate) mod edge;

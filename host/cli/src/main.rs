@@ -60,6 +60,7 @@ fn run(cli: Cli) -> Outcome {
         Command::MaterializeIncremental(args) => commands::materialize::incremental(&args, &global, output),
         Command::GetOnlineFeatures(args) => commands::online::run(&args, &global, output),
         Command::Serve(args) => commands::serve::run(&args, &global, output),
+        Command::Cluster(args) => commands::cluster::run(&args, output),
         Command::Publish(args) => commands::publish::publish(&args, &global, output),
         Command::Edge(args) => commands::edge::run(&args, &global, output),
         Command::Status(args) => commands::status::status(&args, &global, output),

@@ -66,6 +66,7 @@ fn views(folder: &Path) -> Result<Vec<PitView>> {
         let ttl = column("ttl_s")?.as_primitive::<Int64Type>().value(row);
         found.push(PitView {
             files: vec![PitFile {
+                part: None,
                 store: Arc::new(LocalFileSystem::new()),
                 location: object_store::path::Path::from_absolute_path(&path)?,
                 size: std::fs::metadata(&path)?.len(),

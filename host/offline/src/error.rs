@@ -233,6 +233,18 @@ pub enum OfflineError {
         /// Why.
         reason: String,
     },
+    /// A task that another process could not do, because of its input.
+    #[error("{reason}")]
+    Worker {
+        /// What that process said.
+        reason: String,
+    },
+    /// Other processes that were to do tasks cannot be had.
+    #[error("{reason}")]
+    Workers {
+        /// Which, and what to do.
+        reason: String,
+    },
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] DataFusionError),
@@ -260,7 +272,10 @@ impl From<PitError> for OfflineError {
 impl OfflineError {
     /// Whether files, definitions or the request are at fault, and not the machine.
     pub const fn is_input(&self) -> bool {
-        !matches!(self, Self::Read { .. } | Self::Store { .. } | Self::Write { .. } | Self::Arrow(_) | Self::Task(_))
+        !matches!(
+            self,
+            Self::Read { .. } | Self::Store { .. } | Self::Write { .. } | Self::Workers { .. } | Self::Arrow(_) | Self::Task(_)
+        )
     }
 
     /// The error of this crate that a plan of the engine passed on, or the engine's own.

@@ -22,12 +22,14 @@ use crate::entity_rows::{EVENT_TIMESTAMP, EntityRows};
 use crate::error::{OfflineError, Result, list};
 use crate::features::{FeatureSelection, SelectedFeatures, SelectedView, select_features};
 use crate::inspect::arrow_type;
+use crate::object_output::Target;
 use crate::output::{Output, output_format};
-use crate::pit::{PhaseReport, PitExec, PitOptions};
-use crate::prepare::{PreparedView, prepare_view};
+use crate::pit::{PhaseReport, Phases, PitExec, PitOptions, PitView};
+use crate::prepare::{PreparedView, Reader, prepare_view_of};
 use crate::scratch::Scratch;
 use crate::source::{SourceFile, SourceFiles};
 use crate::table::FileRows;
+use crate::workers::{Join, Workers, join};
 
 /// Where entity rows come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,12 +65,14 @@ pub struct HistoricalRequest {
     pub explain: bool,
     /// What relative paths of entity rows and output are relative to.
     pub folder: PathBuf,
-    /// Where the data set goes. A file that is there is replaced, once the new one is whole.
+    /// Where the data set goes: a path, or a URL of an object store. What is there is replaced, once the new one is whole.
     pub output: PathBuf,
     /// The data set's format, or `None` to go by its name.
     pub format: Option<SourceFormat>,
     /// Is told how far the work is.
     pub progress: Option<ProgressCallback>,
+    /// Who reads the sources; this process if not given.
+    pub workers: Option<Arc<dyn Workers>>,
 }
 
 impl fmt::Debug for HistoricalRequest {
@@ -149,7 +153,7 @@ pub async fn get_historical_features(repo: &Path, definitions: &Definitions, req
         }
     };
     let selected = select_features(definitions, &request.selection, request.full_feature_names)?;
-    let path = request.folder.join(&request.output);
+    let (target, path) = Target::of(&request.folder, &request.output)?;
     let format = request.format.map_or_else(|| output_format(&path), Ok)?;
     let mut runtime = RuntimeEnvBuilder::new();
     let scratch = Scratch::shared()?;
@@ -186,7 +190,8 @@ pub async fn get_historical_features(repo: &Path, definitions: &Definitions, req
     let mut prepared = Vec::with_capacity(selected.views.len());
     for view in &selected.views {
         tell(Progress::Preparing { view: &view.name });
-        prepared.push(prepare_view(repo, definitions, view).await?);
+        let reader = if request.workers.is_some() { Reader::Elsewhere } else { Reader::Here };
+        prepared.push(prepare_view_of(repo, definitions, view, reader, async |_: &SourceFile| Ok(true)).await?);
     }
     let rows = match (rows.take(), &request.entity_rows) {
         (None, EntitySource::Range { start, end }) => {
@@ -197,7 +202,7 @@ pub async fn get_historical_features(repo: &Path, definitions: &Definitions, req
         (Some(rows), _) => rows,
         (None, _) => return Err(OfflineError::Request { reason: "no entity rows are given".to_owned() }),
     };
-    let plan = joined(rows, &prepared, &request)?;
+    let plan = joined(&rows, &prepared, &request)?;
     let plan_text = DisplayableExecutionPlan::new(&plan).indent(false).to_string();
     tell(Progress::Joining { bytes: prepared.iter().map(|view| view.files.size()).sum() });
     let told = request.progress.clone();
@@ -207,13 +212,34 @@ pub async fn get_historical_features(repo: &Path, definitions: &Definitions, req
         }
     });
     let output = Output::create(&path, format, &plan.schema(), request.memory, written)?;
-    let (output, phases) = plan.run_into(&context.task_ctx(), output).await?;
+    let (output, phases, chunks) = match &request.workers {
+        None => {
+            let (output, phases) = plan.run_into(&context.task_ctx(), output).await?;
+            let chunks = phases.chunks();
+            (output, phases, chunks)
+        }
+        Some(workers) => {
+            let phases = Arc::new(Phases::default());
+            let work = Join {
+                rows: &rows,
+                views: views_to_join(&prepared),
+                prepared: &prepared,
+                filter_by_created: request.filter_by_created_timestamp,
+                threads: request.threads.max(1),
+                memory: request.memory,
+                schema: plan.schema(),
+            };
+            let (output, chunks) = join(&**workers, work, &context.task_ctx(), output, &phases).await?;
+            (output, phases, chunks)
+        }
+    };
     let meter = Arc::clone(&phases);
     let written = tokio::task::spawn_blocking(move || {
         let _meter = meter.write.begin();
         output.finish()
     })
     .await??;
+    let path = target.put(path).await?;
     let views = selected
         .views
         .iter()
@@ -226,21 +252,25 @@ pub async fn get_historical_features(repo: &Path, definitions: &Definitions, req
         elapsed: began.elapsed(),
         output: path,
         phases: phases.report(),
-        chunks: phases.chunks(),
+        chunks,
         spilled: prepared.iter().map(|view| view.spill.bytes).sum(),
         plan: plan_text,
     })
 }
 
 /// The join, with the features in their declared types: a source may have narrower integers, other units, dictionaries.
-fn joined(rows: EntityRows, prepared: &[PreparedView], request: &HistoricalRequest) -> Result<PitExec> {
+fn joined(rows: &EntityRows, prepared: &[PreparedView], request: &HistoricalRequest) -> Result<PitExec> {
     let options = PitOptions {
-        timestamp_column: rows.timestamp_column,
+        timestamp_column: rows.timestamp_column.clone(),
         filter_by_created: request.filter_by_created_timestamp,
         threads: request.threads.max(1),
         memory: request.memory,
         explain: request.explain,
     };
+    Ok(PitExec::try_new(Arc::clone(&rows.plan), views_to_join(prepared), options)?)
+}
+
+fn views_to_join(prepared: &[PreparedView]) -> Vec<PitView> {
     let views = prepared.iter().map(|prepared| {
         let mut view = prepared.view.clone();
         for (feature, needed) in view.features.iter_mut().zip(&prepared.output_types) {
@@ -248,7 +278,7 @@ fn joined(rows: EntityRows, prepared: &[PreparedView], request: &HistoricalReque
         }
         view
     });
-    Ok(PitExec::try_new(rows.plan, views.collect(), options)?)
+    views.collect()
 }
 
 /// The types that definitions declare for columns of entity rows.
@@ -390,7 +420,7 @@ fn keys_between(
     let wanted = |name: &String| *name == view.timestamp_column || view.keys.iter().any(|key| key.source_column == *name);
     let fields = prepared.schema.fields().iter().filter(|field| wanted(field.name())).cloned();
     let schema: SchemaRef = Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()));
-    let files = view.files.iter().map(|file| SourceFile {
+    let converted = view.files.iter().map(|file| SourceFile {
         store: Arc::clone(&file.store),
         location: file.location.clone(),
         local: file.local.clone(),
@@ -400,7 +430,11 @@ fn keys_between(
         etag: None,
         name: file.location.to_string(),
     });
-    let files = SourceFiles { format: SourceFormat::Parquet, files: files.collect() };
+    // Where others read the view's files, they are as they were found.
+    let files = match view.files.is_empty() {
+        true => prepared.files.clone(),
+        false => SourceFiles { format: SourceFormat::Parquet, files: converted.collect() },
+    };
     let times = schema.field_with_name(&view.timestamp_column)?.data_type().clone();
     let rows = FileRows::new(files, Arc::clone(&schema));
     let table = context.read_table(Arc::new(StreamingTable::try_new(schema, vec![Arc::new(rows)])?))?;

@@ -9,8 +9,9 @@ use mezze_model::{Definitions, FeatureView};
 use crate::error::Result;
 use crate::features::SelectedView;
 use crate::pit::{NewestReport, RowSink, newest_rows_to};
-use crate::prepare::prepare_view_of;
+use crate::prepare::{Reader, prepare_view_of};
 use crate::source::{FileDigest, SourceFile};
+use crate::workers::{Workers, newest};
 
 /// What was read for the newest rows of a view.
 #[derive(Clone, Debug)]
@@ -51,7 +52,7 @@ pub struct NewestOptions {
 
 /// Gives the newest row of each key of a view to `sink`, of those files of its source that `keep` says are to be read: the
 /// columns `event_timestamp` and `created_timestamp` in int64 nanoseconds, the join keys, and all features by their names. No
-/// key comes twice.
+/// key comes twice. With `workers`, they read the source.
 ///
 /// # Errors
 /// Where the source cannot be read or does not fit the view.
@@ -61,12 +62,14 @@ pub async fn newest_rows(
     view: &FeatureView,
     keep: &(dyn Fn(&str, &FileDigest) -> bool + Sync),
     options: NewestOptions,
+    workers: Option<&dyn Workers>,
     sink: Arc<dyn RowSink>,
 ) -> Result<NewestRows> {
     let mut files = Vec::new();
     let mut selected = SelectedView::all_of(view);
     selected.name.clone_from(&view.name);
-    let mut prepared = prepare_view_of(repo, definitions, &selected, async |file: &SourceFile| {
+    let reader = if workers.is_some() { Reader::Elsewhere } else { Reader::Here };
+    let mut prepared = prepare_view_of(repo, definitions, &selected, reader, async |file: &SourceFile| {
         let digest = file.digest().await?;
         let read = keep(&file.name, &digest);
         files.push(NewestFile { name: file.name.clone(), digest, size: file.size, read });
@@ -78,7 +81,10 @@ pub async fn newest_rows(
         // What counts for a training set at some instant does not count here: the newest row is served whenever it comes.
         prepared.view.ttl = Span::ZERO;
         let NewestOptions { start, end, threads, memory } = options;
-        report = newest_rows_to(&prepared.view, start, end, threads, memory, sink).await?;
+        report = match workers {
+            Some(workers) => newest(workers, &prepared, options, sink).await?,
+            None => newest_rows_to(&prepared.view, start, end, threads, memory, sink).await?,
+        };
     }
     Ok(NewestRows { files, report })
 }

@@ -14,6 +14,7 @@ mod gather;
 mod join;
 mod keys;
 mod latest;
+mod merge;
 mod phases;
 mod prune;
 mod slots;
@@ -27,12 +28,15 @@ use datafusion::scalar::ScalarValue;
 use mezze_core::Span;
 use object_store::ObjectStore;
 
+pub(crate) use column::convert;
 pub use error::PitError;
 pub use exec::PitExec;
 pub(crate) use gather::parallel;
 pub(crate) use join::{Part, PartSink};
 pub use latest::{CREATED_COLUMN, EVENT_COLUMN, NewestReport, RowSink, latest_rows, newest_rows_to};
+pub(crate) use merge::Merge;
 pub use phases::PhaseReport;
+pub(crate) use phases::Phases;
 
 /// One Parquet file of a view's source. Files are given in canonical (path) order, which decides full ties.
 #[derive(Clone, Debug)]
@@ -47,6 +51,17 @@ pub struct PitFile {
     pub size: u64,
     /// Columns that are the same for every row, such as those named by a folder `day=2026-01-01`.
     pub constants: Vec<(String, ScalarValue)>,
+    /// The part of its row groups that counts; all of them if not given.
+    pub part: Option<FilePart>,
+}
+
+/// A part of a file: its row groups are divided into parts that are about equal, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FilePart {
+    /// Its number, from 0.
+    pub index: u32,
+    /// How many parts there are.
+    pub count: u32,
 }
 
 /// A column that identifies an entity.

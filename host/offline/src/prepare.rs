@@ -21,7 +21,7 @@ use crate::spill::{Spill, spill};
 /// removed when it is dropped.
 #[derive(Debug)]
 pub struct PreparedView {
-    /// What the join needs to know. The types of its features are those of the source.
+    /// What the join needs to know. The types of its features are those of the source. It has no files if others read them.
     pub view: PitView,
     /// The types that the view declares for its features, in order: what to cast the joined columns to.
     pub output_types: Vec<DataType>,
@@ -34,7 +34,16 @@ pub struct PreparedView {
 
 /// Finds a view's source, checks that it has the view's columns and that their types fit, and makes it Parquet.
 pub async fn prepare_view(repo: &Path, definitions: &Definitions, selected: &SelectedView) -> Result<PreparedView> {
-    prepare_view_of(repo, definitions, selected, async |_: &SourceFile| Ok(true)).await
+    prepare_view_of(repo, definitions, selected, Reader::Here, async |_: &SourceFile| Ok(true)).await
+}
+
+/// Who reads a view's files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// Other processes, which make them Parquet where they are not.
+    Elsewhere,
+    /// This process.
+    Here,
 }
 
 /// [`prepare_view`] with only those files of the source that `keep` says. All of them are checked.
@@ -42,6 +51,7 @@ pub(crate) async fn prepare_view_of(
     repo: &Path,
     definitions: &Definitions,
     selected: &SelectedView,
+    reader: Reader,
     mut keep: impl AsyncFnMut(&SourceFile) -> Result<bool>,
 ) -> Result<PreparedView> {
     let unknown = |kind: &str, name: &str, names: Vec<&str>| OfflineError::Unknown {
@@ -92,7 +102,10 @@ pub(crate) async fn prepare_view_of(
         }
     }
     files.files = kept;
-    let (parquet, guard) = spill(&files, &schema).await?;
+    let (parquet, guard) = match reader {
+        Reader::Here => spill(&files, &schema).await?,
+        Reader::Elsewhere => (Vec::new(), Spill::none()),
+    };
     let (source_types, output_types): (Vec<DataType>, Vec<DataType>) = types.into_iter().unzip();
     let view = pit_view(view, source, &entities, selected, &source_types, parquet);
     Ok(PreparedView { view, output_types, files, schema, spill: guard })

@@ -28,6 +28,33 @@ pub(crate) struct Scratch {
     _lock: File,
 }
 
+/// A folder for temporary files of a process: it goes when this is dropped or, where the process is killed, with the next process
+/// that uses the same place.
+#[derive(Debug)]
+pub struct TempFolder {
+    folder: TempDir,
+    _scratch: Arc<Scratch>,
+}
+
+impl TempFolder {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// Where none can be made.
+    pub fn new() -> Result<Self> {
+        let scratch = Scratch::shared()?;
+        let folder = scratch.folder();
+        let folder =
+            folder.map_err(|error| OfflineError::Write { path: scratch.path().to_owned(), reason: error.to_string() })?;
+        Ok(Self { folder, _scratch: scratch })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
 impl Scratch {
     /// The process's folder, made if there is none.
     pub(crate) fn shared() -> Result<Arc<Self>> {

@@ -67,6 +67,55 @@ pub struct SourceFile {
     pub name: String,
 }
 
+/// Where a file is, for other processes: as text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoredAt {
+    /// In a store: the URL of the store, without the file, and the file's place there.
+    Store {
+        /// Such as `s3://bucket/`.
+        url: String,
+        /// Such as `features/users.parquet`.
+        location: String,
+    },
+    /// In the file system, by its absolute path.
+    File(PathBuf),
+}
+
+impl SourceFile {
+    /// Where the file is.
+    pub fn stored_at(&self) -> StoredAt {
+        if let Some(path) = &self.local {
+            return StoredAt::File(path.clone());
+        }
+        let (scheme, rest) = self.name.split_once("://").unwrap_or_default();
+        let host = rest.split('/').next().unwrap_or_default();
+        StoredAt::Store { url: format!("{scheme}://{host}/"), location: self.location.to_string() }
+    }
+}
+
+impl StoredAt {
+    /// What reads the file: its store, with credentials from the environment, its place there, and its path if it is local.
+    ///
+    /// # Errors
+    /// Where the store's URL is of no kind that is known.
+    pub fn open(&self) -> Result<(Arc<dyn ObjectStore>, Location, Option<PathBuf>)> {
+        match self {
+            Self::File(path) => {
+                let location = Location::from_absolute_path(path);
+                let location = location.map_err(|error| bad_path(&path.display().to_string(), error.to_string()))?;
+                Ok((Arc::new(LocalFileSystem::new()), location, Some(path.clone())))
+            }
+            Self::Store { url, location } => {
+                let parsed = Url::parse(url).map_err(|error| bad_path(url, format!("not a URL: {error}")))?;
+                let (store, _) = object_store::parse_url_opts(&parsed, store_options())
+                    .map_err(|source| OfflineError::Store { file: url.clone(), source })?;
+                let location = Location::parse(location).map_err(|error| bad_path(location, error.to_string()))?;
+                Ok((Arc::from(store), location, None))
+            }
+        }
+    }
+}
+
 /// Identifies the content of a source file, so that a ledger can tell a new or changed file from one that was read before.
 ///
 /// Of a local file it is a hash of the content; of a remote one what the store says about it.

@@ -32,11 +32,18 @@ pub struct Spill {
     pub bytes: u64,
 }
 
+impl Spill {
+    /// Nothing.
+    pub(crate) fn none() -> Self {
+        Self { _folder: None, bytes: 0 }
+    }
+}
+
 /// The files of a source as Parquet files, in the same order and with the same rows in the same order: Parquet files as they
 /// are, others written to a temporary folder, with the columns and types of `schema`. Keep the [`Spill`] until they are read.
 pub async fn spill(files: &SourceFiles, schema: &SchemaRef) -> Result<(Vec<PitFile>, Spill)> {
     if files.format == SourceFormat::Parquet {
-        return Ok((files.files.iter().map(as_is).collect(), Spill { _folder: None, bytes: 0 }));
+        return Ok((files.files.iter().map(as_is).collect(), Spill::none()));
     }
     let scratch = Scratch::shared()?;
     let folder = scratch.folder().map_err(|error| unwritable(scratch.path(), &error))?;
@@ -56,13 +63,14 @@ pub async fn spill(files: &SourceFiles, schema: &SchemaRef) -> Result<(Vec<PitFi
         bytes += size;
         let location = Location::from_absolute_path(&path).map_err(|error| unwritable(&path, &error))?;
         let store = Arc::clone(&store);
-        spilled.push(PitFile { store, location, local: Some(path), size, constants: file.constants.clone() });
+        spilled.push(PitFile { store, location, local: Some(path), size, constants: file.constants.clone(), part: None });
     }
     Ok((spilled, Spill { _folder: Some((folder, scratch)), bytes }))
 }
 
 fn as_is(file: &SourceFile) -> PitFile {
     PitFile {
+        part: None,
         store: Arc::clone(&file.store),
         location: file.location.clone(),
         local: file.local.clone(),

@@ -16,11 +16,12 @@ use serde_json::{Value as Json, json};
 
 use crate::args::{DemoArgs, Global};
 use crate::commands::historical::{Resources, default_threads};
-use crate::commands::materialize::{Window, materialize};
+use crate::commands::materialize::{Run, Window, materialize};
 use crate::commands::online::{CACHE_BYTES, answer};
 use crate::context::{Context, block_on, holder, now};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{Format, Output, Paint, count, duration, size};
+use crate::progress::Progress;
 use crate::sample::{self, AS_OF};
 
 const SERVICE: &str = "credit_v1";
@@ -118,6 +119,7 @@ async fn apply(context: &Context, story: &mut Story) -> Outcome {
 async fn join(context: &Context, folder: &Path, story: &mut Story) -> Outcome {
     let definitions = context.applied().await?.definitions;
     let request = HistoricalRequest {
+        workers: None,
         entity_rows: EntitySource::File("data/loans.parquet".into()),
         selection: FeatureSelection::Service(SERVICE.into()),
         full_feature_names: false,
@@ -152,7 +154,10 @@ async fn snapshot(context: &Context, story: &mut Story) -> Outcome<Arc<Reader>> 
     let definitions = context.applied().await?.definitions;
     let origin = context.origin()?;
     let window = Window::Between(Timestamp::EPOCH, AS_OF);
-    let done = materialize(context, &definitions, &origin, window, &[], &Resources::all(), false).await?;
+    let progress = Progress::new(context.output);
+    let run = Run { window, views: &[], resources: &Resources::all(), compact: false, workers: None, progress: &progress };
+    let done = materialize(context, &definitions, &origin, run).await?;
+    drop(progress);
     let reader = Arc::new(Reader::open(Store::open(&context.config.online_store, &context.repo)?, CACHE_BYTES).await?);
     let tables = &done.report.tables;
     let snapshot = reader.snapshot();

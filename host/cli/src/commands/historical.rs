@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 
 use crate::args::{Global, HistoricalArgs, ResourceArgs};
 use crate::bytes::{ByteSize, half_of_memory, peak_memory};
+use crate::commands::cluster::with_engine;
 use crate::context::{Context, block_on};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{Output, Table, count, duration, size};
@@ -34,7 +35,8 @@ pub(crate) fn run(args: &HistoricalArgs, global: &Global, output: Output) -> Out
     let threads = resources.threads;
     let progress = Progress::new(output);
     let line = progress.clone();
-    let request = HistoricalRequest {
+    let mut request = HistoricalRequest {
+        workers: None,
         entity_rows,
         selection,
         full_feature_names: args.selection.full_feature_names,
@@ -55,7 +57,11 @@ pub(crate) fn run(args: &HistoricalArgs, global: &Global, output: Output) -> Out
     };
     let summary = block_on(Some(threads), async {
         let definitions = context.applied().await?.definitions;
-        Ok(get_historical_features(&context.repo, &definitions, request).await?)
+        with_engine(&args.engine, &progress, output, async |workers| {
+            request.workers = workers;
+            Ok(get_historical_features(&context.repo, &definitions, request).await?)
+        })
+        .await
     })?;
     drop(progress);
     let explain = args.explain;

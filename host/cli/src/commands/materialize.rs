@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use mezze_core::Timestamp;
 use mezze_model::{Definitions, FeatureView};
 use mezze_offline::pit::RowSink;
-use mezze_offline::{NewestOptions, NewestRows, RecordBatch, newest_rows};
+use mezze_offline::{NewestOptions, NewestRows, RecordBatch, Workers, newest_rows};
 use mezze_replica::Origin;
 use mezze_snapshot::{BuildState, FoldedFile, Materialize, MaterializeReport, SnapshotError, StagedRows, Staging, StagingArea};
 use serde_json::{Value as Json, json};
 
-use crate::args::{ForgetArgs, Global, IncrementalArgs, MaterializeArgs};
+use crate::args::{EngineArgs, ForgetArgs, Global, IncrementalArgs, MaterializeArgs};
 use crate::bytes::peak_memory;
+use crate::commands::cluster::with_engine;
 use crate::commands::historical::Resources;
 use crate::commands::online::pairs;
 use crate::context::{Context, block_on, now};
@@ -58,36 +59,55 @@ pub(crate) fn window(args: &MaterializeArgs, global: &Global, output: Output) ->
         return Err(Failure::input("START is later than END").hint("give the earlier instant first"));
     }
     let resources = Resources::of(&args.resources)?;
-    run(Window::Between(args.start, args.end), &args.views, &resources, args.compact, global, output)
+    run(Window::Between(args.start, args.end), &args.views, &resources, args.compact, &args.engine, global, output)
 }
 
 pub(crate) fn incremental(args: &IncrementalArgs, global: &Global, output: Output) -> Outcome {
     let resources = Resources::of(&args.resources)?;
-    run(Window::Upto(args.end), &args.views, &resources, args.compact, global, output)
+    run(Window::Upto(args.end), &args.views, &resources, args.compact, &args.engine, global, output)
 }
 
-fn run(window: Window, views: &[String], resources: &Resources, compact: bool, global: &Global, output: Output) -> Outcome {
-    let context = Context::load(global, output)?;
-    let done = block_on(Some(resources.threads), async {
-        let definitions = context.applied().await?.definitions;
-        let origin = context.origin()?;
-        materialize(&context, &definitions, &origin, window, views, resources, compact).await
-    })?;
-    output.result(|| done.json(), || done.text(output))
-}
-
-/// Folds rows into the next snapshot.
-pub(crate) async fn materialize(
-    context: &Context,
-    definitions: &Definitions,
-    origin: &Origin,
+fn run(
     window: Window,
     views: &[String],
     resources: &Resources,
     compact: bool,
-) -> Outcome<Done> {
+    engine: &EngineArgs,
+    global: &Global,
+    output: Output,
+) -> Outcome {
+    let context = Context::load(global, output)?;
+    let progress = Progress::new(output);
+    let done = block_on(Some(resources.threads), async {
+        let definitions = context.applied().await?.definitions;
+        let origin = context.origin()?;
+        with_engine(engine, &progress, output, async |workers| {
+            let run = Run { window, views, resources, compact, workers: workers.as_deref(), progress: &progress };
+            materialize(&context, &definitions, &origin, run).await
+        })
+        .await
+    })?;
+    drop(progress);
+    output.result(|| done.json(), || done.text(output))
+}
+
+/// What a run is to do, and with what.
+#[derive(Clone, Copy)]
+pub(crate) struct Run<'a> {
+    pub(crate) window: Window,
+    /// The views; all that are online if there are none.
+    pub(crate) views: &'a [String],
+    pub(crate) resources: &'a Resources,
+    pub(crate) compact: bool,
+    /// Who reads the sources; this process if not given.
+    pub(crate) workers: Option<&'a dyn Workers>,
+    pub(crate) progress: &'a Progress,
+}
+
+/// Folds rows into the next snapshot.
+pub(crate) async fn materialize(context: &Context, definitions: &Definitions, origin: &Origin, work: Run<'_>) -> Outcome<Done> {
     let start = Instant::now();
-    let progress = Progress::new(context.output);
+    let Run { window, views, resources, compact, progress, .. } = work;
     let chosen = chosen_views(definitions, views)?;
     let mut run = Materialize::new(origin, definitions, now());
     run.threads = resources.threads;
@@ -102,7 +122,7 @@ pub(crate) async fn materialize(
     let mut done = Vec::new();
     for view in chosen {
         progress.say(format!("reading the newest rows of {}", view.name));
-        let (newest, staged) = fold(context, definitions, view, window, resources, &area, &state).await?;
+        let (newest, staged) = fold(context, definitions, view, work, &area, &state).await?;
         note_folded(&mut state, view, window, &newest);
         let read = || newest.files.iter().filter(|file| file.read);
         done.push(ViewDone {
@@ -145,27 +165,27 @@ async fn fold(
     context: &Context,
     definitions: &Definitions,
     view: &FeatureView,
-    window: Window,
-    resources: &Resources,
+    work: Run<'_>,
     area: &StagingArea,
     state: &BuildState,
 ) -> Outcome<(NewestRows, StagedRows)> {
-    let (start, end) = match window {
+    let (start, end) = match work.window {
         Window::Between(start, end) => (Some(start), end),
         Window::Upto(end) => (None, end),
     };
-    let needed = |file: &str, digest: &mezze_offline::FileDigest| match window {
+    let needed = |file: &str, digest: &mezze_offline::FileDigest| match work.window {
         Window::Between(..) => true,
         Window::Upto(end) => state.needs(&view.name, file, digest.as_str(), end.nanos()),
     };
-    let Resources { threads, memory, .. } = *resources;
+    let Resources { threads, memory, .. } = *work.resources;
     // Beside the keys, rows are decoded and wait to be built.
     let options = NewestOptions { start, end, threads, memory: memory.map(|memory| memory / 8 * 3) };
     let Some(staging) = area.stage(&view.name) else {
         return Err(Failure::input(format!("feature view `{}` has no table", view.name)));
     };
     let sink = Arc::new(Sink(staging));
-    let newest = newest_rows(&context.repo, definitions, view, &needed, options, Arc::clone(&sink) as Arc<dyn RowSink>).await;
+    let taker = Arc::clone(&sink) as Arc<dyn RowSink>;
+    let newest = newest_rows(&context.repo, definitions, view, &needed, options, work.workers, taker).await;
     // Why rows were refused says more than that the reading was ended.
     let staged = sink.0.finish()?;
     Ok((newest?, staged))

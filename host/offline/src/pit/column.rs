@@ -165,7 +165,8 @@ fn indices(positions: &[u32]) -> UInt32Array {
     UInt32Array::new(values.collect(), nulls)
 }
 
-fn convert(array: ArrayRef, wanted: &DataType, view: &PitView, feature: &PitFeature) -> Result<ArrayRef, PitError> {
+/// A feature's values in the type that it shall have; one that the type cannot hold is an error.
+pub(crate) fn convert(array: ArrayRef, wanted: &DataType, view: &PitView, feature: &PitFeature) -> Result<ArrayRef, PitError> {
     if array.data_type() == wanted {
         return Ok(array);
     }

@@ -26,7 +26,7 @@ use parquet::file::reader::{ChunkReader, Length};
 use tokio::runtime::Handle;
 
 use super::time::{Unit, instants};
-use super::{PitError, PitFile, PitView};
+use super::{FilePart, PitError, PitFile, PitView};
 
 /// What is fetched first of a remote file: its footer, in nearly all cases.
 const FOOTER_GUESS: u64 = 64 * 1024;
@@ -143,8 +143,15 @@ impl OpenFile {
         Ok(Self { name, source: source.clone(), handle, view, plain, coded, paged })
     }
 
-    pub(super) fn row_groups(&self) -> usize {
-        self.plain.metadata().num_row_groups()
+    /// The row groups that count.
+    pub(super) fn row_groups(&self) -> Range<usize> {
+        let groups = self.plain.metadata().num_row_groups();
+        let Some(FilePart { index, count }) = self.source.part else { return 0..groups };
+        let bound = |index: u32| {
+            let before = groups as u128 * u128::from(index) / u128::from(count.max(1));
+            usize::try_from(before).unwrap_or(groups).min(groups)
+        };
+        bound(index)..bound(index.saturating_add(1))
     }
 
     pub(super) fn rows(&self, group: usize) -> usize {

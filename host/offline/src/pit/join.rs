@@ -42,6 +42,8 @@ pub(crate) struct Part<'a> {
     entity: &'a [RecordBatch],
     entity_columns: usize,
     views: &'a [ViewPart],
+    /// By view, the rows with at least one value, where that was counted elsewhere.
+    counted: Option<&'a [u64]>,
     pub(crate) phases: &'a Phases,
     pub(crate) stop: &'a AtomicBool,
 }
@@ -50,6 +52,29 @@ pub(crate) struct Part<'a> {
 pub(super) struct ViewPart {
     positions: Positions,
     columns: Vec<FeatureColumn>,
+}
+
+impl<'a> Part<'a> {
+    /// Rows that were joined elsewhere, with all columns of `schema`; `counted` is by view how many have at least one value.
+    pub(crate) fn joined(
+        schema: &'a SchemaRef,
+        batch: &'a RecordBatch,
+        counted: &'a [u64],
+        phases: &'a Phases,
+        stop: &'a AtomicBool,
+    ) -> Self {
+        Self {
+            schema,
+            rows: batch.num_rows(),
+            start: 0,
+            entity: std::slice::from_ref(batch),
+            entity_columns: schema.fields().len(),
+            views: &[],
+            counted: Some(counted),
+            phases,
+            stop,
+        }
+    }
 }
 
 impl Part<'_> {
@@ -97,6 +122,9 @@ impl Part<'_> {
 
     /// For each view, the rows where at least one feature is not null.
     pub(crate) fn matched(&self) -> Vec<u64> {
+        if let Some(counted) = self.counted {
+            return counted.to_vec();
+        }
         self.views.iter().map(|view| FeatureColumn::count_any(&view.columns, &view.positions)).collect()
     }
 }
@@ -170,7 +198,7 @@ impl Job {
         let mut groups = Vec::new();
         let mut counts = vec![0; self.plan.views.len()];
         for (view, file) in &opened.files {
-            for group in 0..file.row_groups() {
+            for group in file.row_groups() {
                 if let Some(count) = counts.get_mut(*view) {
                     let (scanned, gathered) = (AtomicBool::new(false), AtomicBool::new(false));
                     groups.push(Group { view: *view, file, group, ordinal: *count, scanned, gathered });
@@ -367,6 +395,7 @@ impl Job {
                 entity: &chunk.batches,
                 entity_columns: self.plan.entity_schema.fields().len(),
                 views: &views,
+                counted: None,
                 phases: &self.phases,
                 stop: &self.stop,
             };

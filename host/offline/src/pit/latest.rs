@@ -168,7 +168,7 @@ impl Read<'_> {
         let unit = files.unit;
         let range = start.map_or(i64::MIN, |start| unit.ceil(start.nanos()))..=unit.floor(end.nanos());
         let groups: Vec<Group<'_>> =
-            files.files.iter().flat_map(|file| (0..file.row_groups()).map(move |group| (file, group))).collect();
+            files.files.iter().flat_map(|file| file.row_groups().map(move |group| (file, group))).collect();
         if let Some((file, _)) = groups.iter().find(|(file, group)| u32::try_from(file.rows(*group)).is_err()) {
             return Err(PitError::TooManyRows { what: format!("a row group of {}", file.name) });
         }

@@ -10,6 +10,7 @@ use crate::common::{NOON, PROFILE, batch, definitions, folder, ints, stats, time
 /// A request for these features to `out.parquet`.
 pub(crate) fn request(entity_rows: EntitySource, features: &[&str]) -> HistoricalRequest {
     HistoricalRequest {
+        workers: None,
         entity_rows,
         selection: FeatureSelection::Features(features.iter().map(|name| (*name).to_owned()).collect()),
         full_feature_names: false,

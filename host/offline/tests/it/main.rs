@@ -11,3 +11,4 @@ mod pit;
 mod pit_support;
 mod prepare;
 mod source;
+mod workers;

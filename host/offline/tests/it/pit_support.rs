@@ -34,6 +34,7 @@ pub(crate) fn write(folder: &Path, name: &str, batch: &RecordBatch, group_rows: 
 /// A file as the join takes it.
 pub(crate) fn open(path: &Path) -> PitFile {
     PitFile {
+        part: None,
         store: Arc::new(LocalFileSystem::new()),
         location: object_store::path::Path::from_absolute_path(path).unwrap(),
         size: std::fs::metadata(path).unwrap().len(),
