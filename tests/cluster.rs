@@ -1,6 +1,8 @@
 //! Many machines make what one makes: a scheduler and executors as processes, whichever of them die.
 
 mod common;
+#[path = "vendors/mod.rs"]
+mod vendors;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,6 +16,7 @@ use common::{Repo, files, mezze};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::properties::WriterProperties;
+use vendors::s3::S3;
 
 /// A service, killed when dropped.
 struct Service {
@@ -25,7 +28,13 @@ struct Service {
 impl Service {
     /// Starts one and waits until it is ready.
     fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, |_| {})
+    }
+
+    /// The same, with what it finds in its environment.
+    fn start_with(arguments: &[&str], configure: impl FnOnce(&mut Command)) -> Self {
         let mut command = mezze();
+        configure(&mut command);
         command.args(["cluster", "--output", "json"]).args(arguments);
         let mut process =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it can be run");
@@ -270,7 +279,12 @@ struct Client {
 
 impl Client {
     fn start(repo: &Repo, arguments: &[&str]) -> Self {
+        Self::start_with(repo, arguments, |_| {})
+    }
+
+    fn start_with(repo: &Repo, arguments: &[&str], configure: impl FnOnce(&mut Command)) -> Self {
         let mut command = repo.command(arguments);
+        configure(&mut command);
         let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it can be run");
         let lines = BufReader::new(process.stderr.take().expect("it has one")).lines();
         Self { process, lines, said: Vec::new() }
@@ -499,4 +513,60 @@ fn what_is_missing_is_named_with_what_to_do() {
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("data/items.parquet") && said.contains("put them on storage that all of them share"), "{said}");
     assert!(!repo.path("missing.parquet").exists());
+}
+
+#[test]
+fn sources_and_outputs_may_be_in_an_object_store() {
+    let repo = repository(23);
+    repo.run(&historical("local", "local.parquet"));
+    repo.run(&materialize("local", "2026-04-01"));
+    let (expected, segments) = (rows(&repo.path("local.parquet")), segments(&repo.path("data/replica")));
+
+    let s3 = S3::start();
+    for (path, bytes) in files(&repo.path("data")) {
+        let name = path.strip_prefix(repo.path("")).expect("it is in the repository");
+        if !name.starts_with("data/replica") && !name.starts_with("data/registry") {
+            let to = s3.bucket().join(name);
+            fs::create_dir_all(to.parent().expect("it is in the bucket")).expect("the folder can be made");
+            fs::write(to, bytes).expect("it can be written");
+        }
+    }
+    // The server fails where it is asked for a folder as for an object.
+    let folders = DEFINITIONS.replace("data/users,", "data/users/,").replace("data/pairs,", "data/pairs/,");
+    repo.write("features/all.yaml", &folders.replace("path: data/", &format!("path: {}/", s3.url("data"))));
+    let store = format!("project: test\nregistry: other\nonline_store: {{ type: directory, path: \"{}\" }}\n", s3.url("origin"));
+    repo.write("feature_store.yaml", &store);
+    let run = |arguments: &[&str]| {
+        let (code, said) = Client::start_with(&repo, arguments, |command| s3.configure(command)).end();
+        assert_eq!(code, Some(0), "{arguments:?}: {said}");
+    };
+    run(&["apply"]);
+    // The scheduler knows nothing of the store.
+    let scheduler = Service::scheduler("127.0.0.1:0");
+    let engine = format!("ballista://{}", scheduler.address);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let place = folder.path().to_str().expect("it is text");
+    let start = || {
+        let arguments =
+            ["executor", "--scheduler", &scheduler.address, "--slots", "2", "--memory", "256MiB", "--temp-folder", place];
+        Service::start_with(&arguments, |command| s3.configure(command))
+    };
+    let mut executors = [start(), start()];
+    let out = s3.url("out/train.parquet");
+    let mut client = Client::start_with(&repo, &historical(&engine, &out), |command| s3.configure(command));
+    assert!(client.has_done(6));
+    executors[0].kill();
+    let (code, said) = client.end();
+    assert_eq!(code, Some(0), "{said}");
+    same_rows(&expected, &rows(&s3.bucket().join("out/train.parquet")), "an object");
+    run(&materialize(&engine, "2026-04-01"));
+    assert!(!segments.is_empty() && segments == self::segments(&s3.bucket().join("origin")));
+}
+
+/// The pages of an origin.
+fn segments(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let named = files(&folder.join("s"))
+        .into_iter()
+        .map(|(path, bytes)| (path.strip_prefix(folder).expect("it is in the folder").to_string_lossy().into_owned(), bytes));
+    named.collect()
 }
