@@ -22,8 +22,9 @@ pub(crate) fn coerce(value_type: &ValueType, value: &Value) -> Option<Value> {
             _ => return None,
         },
         (ValueType::Int32, Value::Int(number)) => Value::Int(i64::from(i32::try_from(*number).ok()?)),
-        (ValueType::Int32, Value::String(text)) => Value::Int(i64::from(text.parse::<i32>().ok()?)),
-        (ValueType::Int64, Value::String(text)) => Value::Int(text.parse().ok()?),
+        (ValueType::Int32 | ValueType::Int64, Value::String(text)) => {
+            return coerce(value_type, &Value::Int(text.parse().ok()?));
+        }
         (ValueType::Int32 | ValueType::Int64, Value::Float64(number)) => {
             // Exact in both directions, or refused.
             let whole = *number as i64;
@@ -36,8 +37,7 @@ pub(crate) fn coerce(value_type: &ValueType, value: &Value) -> Option<Value> {
         (ValueType::Float64, Value::String(text)) => Value::Float64(parse_f64(text)?),
         (ValueType::Float32, Value::Float64(number)) => Value::Float32(*number as f32),
         (ValueType::Float32, Value::Int(number)) => Value::Float32(*number as f32),
-        (ValueType::Decimal, Value::Int(number)) => Value::String(alloc::format!("{number}")),
-        (ValueType::String, Value::Int(number)) => Value::String(alloc::format!("{number}")),
+        (ValueType::Decimal | ValueType::String, Value::Int(number)) => Value::String(alloc::format!("{number}")),
         (ValueType::Bytes, Value::String(text)) => Value::Bytes(decode_base64(text)?),
         (ValueType::UnixTimestamp, Value::Int(seconds)) => Value::Int(Timestamp::from_seconds(*seconds).nanos()),
         (ValueType::UnixTimestamp, Value::String(text)) => Value::Int(Timestamp::parse(text)?.nanos()),

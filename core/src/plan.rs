@@ -449,9 +449,12 @@ impl Plan {
                     Status::NotFound | Status::NullValue => false,
                 };
                 let (Some(row), true) = (row, readable) else { continue };
-                let column = cells.iter_mut().skip(index).step_by(self.row_count);
-                for (feature, cell) in group.features.iter().zip(column) {
-                    (*cell, _) = row.cell(feature.column)?;
+                let mut place = index;
+                for feature in &group.features {
+                    if let Some(cell) = cells.get_mut(place) {
+                        (*cell, _) = self.cell(row, feature.column)?;
+                    }
+                    place += self.row_count;
                 }
             }
             for feature in &group.features {
@@ -485,7 +488,7 @@ impl Plan {
             let inline = match &table.inline {
                 Some(bytes) => {
                     let page = PageRef::resident(bytes).map_err(|error| AnswerError::Corrupt { page: None, error })?;
-                    Some(FoundRow { own: PageRow { page, row: 0, key: None, shifts: &[] }, base: None })
+                    Some(FoundRow { own: PageRow { page, row: 0, number: NO_PAGE, shifts: &[] }, base: None })
                 }
                 None => None,
             };
@@ -501,39 +504,67 @@ impl Plan {
                     found.push(None);
                     continue;
                 };
-                let page_of = |number: u64| -> Result<Option<(PageRef<'a>, PageKey)>, Box<AnswerError>> {
-                    let Ok(index) = usize::try_from(number) else { return Ok(None) };
-                    let Some(page_key) = self.pages.get(index) else { return Ok(None) };
-                    match pages.get(index).copied().flatten() {
-                        Some(page) => Ok(Some((page, *page_key))),
-                        None => Err(AnswerError::MissingPage { page: *page_key }.into()),
-                    }
+                // What the delta has counts before the base's, also where it says that there is none any more.
+                let [delta, base] = place.pages;
+                let base = self.find_row(place.hash, key, base, &table.base, pages, None)?;
+                let own = self.find_row(place.hash, key, delta, &table.delta, pages, base.as_ref())?;
+                let hit = match own {
+                    Some(own) => Some(FoundRow { own, base }),
+                    None => base.map(|own| FoundRow { own, base: None }),
                 };
-                let [delta_page, base_page] = place.pages;
-                let mut hit = None;
-                for (number, segment) in [(base_page, &table.base), (delta_page, &table.delta)] {
-                    let (Some((page, page_key)), Some(segment)) = (page_of(number)?, segment) else { continue };
-                    let corrupt = |error| AnswerError::Corrupt { page: Some(page_key), error };
-                    // What the delta has counts before the base's, also where it says that there is none any more.
-                    let base: Option<PageRow<'a>> = hit.map(|found: FoundRow<'a>| found.own);
-                    let mut at = match &base {
-                        Some(base) => page.find_patched(&base.page, base.row).map_err(corrupt)?,
-                        None => None,
-                    };
-                    if at.is_none() {
-                        at = page.find(place.hash, key).map_err(corrupt)?;
-                    }
-                    if let Some(row) = at {
-                        hit = Some(FoundRow {
-                            own: PageRow { page, row, key: Some(page_key), shifts: &segment.time_shifts },
-                            base,
-                        });
-                    }
-                }
                 found.push(hit);
             }
         }
         Ok(found)
+    }
+
+    /// The row of a key in page `number` of a segment, if it has one. `base` is its row in the base, where that has one.
+    fn find_row<'a>(
+        &'a self,
+        hash: KeyHash,
+        key: &[KeyPart<'_>],
+        number: u64,
+        segment: &'a Option<Segment>,
+        pages: &[Option<PageRef<'a>>],
+        base: Option<&PageRow<'a>>,
+    ) -> Result<Option<PageRow<'a>>, Box<AnswerError>> {
+        let (Some(segment), Some(page_key)) = (segment, self.page_key(number)) else { return Ok(None) };
+        let Some(page) = pages.get(number as usize).copied().flatten() else {
+            return Err(AnswerError::MissingPage { page: page_key }.into());
+        };
+        let patched = match base {
+            Some(base) => page.find_patched(&base.page, base.row),
+            None => Ok(None),
+        };
+        let row = match patched {
+            Ok(None) => page.find(hash, key),
+            patched => patched,
+        };
+        let row = row.map_err(|error| self.corrupt(number, error))?;
+        Ok(row.map(|row| PageRow { page, row, number, shifts: &segment.time_shifts }))
+    }
+
+    /// Page number `number` of [`Plan::pages`].
+    fn page_key(&self, number: u64) -> Option<PageKey> {
+        self.pages.get(usize::try_from(number).ok()?).copied()
+    }
+
+    fn corrupt(&self, number: u64, error: PageError) -> Box<AnswerError> {
+        AnswerError::Corrupt { page: self.page_key(number), error }.into()
+    }
+
+    /// A cell of a row, and whose it is.
+    #[inline]
+    fn cell<'r, 'a>(&self, row: &'r FoundRow<'a>, column: usize) -> Result<(Cell<'a>, &'r PageRow<'a>), Box<AnswerError>> {
+        let mut of = &row.own;
+        loop {
+            match (of.page.own_cell(of.row, column), &row.base) {
+                (Ok(Some(cell)), _) => return Ok((cell, of)),
+                (Ok(None), Some(base)) if !core::ptr::eq(of, base) => of = base,
+                (Ok(None), _) => return Ok((Cell::Null, of)),
+                (Err(error), _) => return Err(self.corrupt(of.number, error)),
+            }
+        }
     }
 
     fn row_state(
@@ -545,8 +576,8 @@ impl Plan {
     ) -> Result<RowState, Box<AnswerError>> {
         let not_found = RowState { status: Status::NotFound, event_time: Timestamp::EPOCH };
         let Some(row) = row else { return Ok(not_found) };
-        let (cell, of) = row.cell(time_column)?;
-        let stored = of.page.time_in(cell, time_column).map_err(|error| AnswerError::Corrupt { page: of.key, error })?;
+        let (cell, of) = self.cell(row, time_column)?;
+        let stored = of.page.time_in(cell, time_column).map_err(|error| self.corrupt(of.number, error))?;
         let Some(stored) = stored else { return Ok(not_found) };
         let event_time = stored.saturating_add(of.shifts.get(view).copied().unwrap_or(Span::ZERO));
         let status = if event_time.is_fresh(self.now, ttl) { Status::Present } else { Status::OutsideMaxAge };
@@ -703,7 +734,8 @@ impl Plan {
 struct PageRow<'a> {
     page: PageRef<'a>,
     row: u32,
-    key: Option<PageKey>,
+    /// The page's number in the plan, or [`NO_PAGE`].
+    number: u64,
     shifts: &'a [Span],
 }
 
@@ -714,21 +746,6 @@ struct FoundRow<'a> {
     own: PageRow<'a>,
     /// The base's, where the delta has one, too: what a patch does not have is there.
     base: Option<PageRow<'a>>,
-}
-
-impl<'a> FoundRow<'a> {
-    /// A cell, and whose it is.
-    #[inline]
-    fn cell(&self, column: usize) -> Result<(Cell<'a>, &PageRow<'a>), Box<AnswerError>> {
-        for of in core::iter::once(&self.own).chain(&self.base) {
-            match of.page.own_cell(of.row, column) {
-                Ok(Some(cell)) => return Ok((cell, of)),
-                Ok(None) => {}
-                Err(error) => return Err(AnswerError::Corrupt { page: of.key, error }.into()),
-            }
-        }
-        Ok((Cell::Null, &self.own))
-    }
 }
 
 fn names(wanted: &LookupColumn, column: &str) -> bool {

@@ -72,8 +72,11 @@ fn browser(out: &Path, features: &str) -> Result<(), Box<dyn Error>> {
     for (name, bytes) in files {
         let path = out.join(name);
         fs::create_dir_all(path.parent().unwrap_or(out))?;
-        let bytes =
-            if path.extension().is_some_and(|ending| ending == "js") { shorter(&String::from_utf8(bytes)?)? } else { bytes };
+        let bytes = if path.extension().is_some_and(|ending| ending == "js") {
+            shorter(&renamed(&String::from_utf8(bytes)?)?)?
+        } else {
+            bytes
+        };
         fs::write(path, bytes)?;
     }
     let own = fs::read_to_string(build_guest::root()?.join("edge-deploy/browser/mezze.js"))?;
@@ -102,6 +105,45 @@ fn shorter(module: &str) -> Result<Vec<u8>, Box<dyn Error>> {
     Ok(lines.join("\n").into())
 }
 
+/// The glue with short names for what it names at length, over and over. A name that is taken already is an error.
+fn renamed(module: &str) -> Result<String, Box<dyn Error>> {
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == '$';
+    let mut out = String::with_capacity(module.len());
+    for line in module.split_inclusive('\n') {
+        let texts = texts_of(line);
+        let mut rest = line;
+        while let Some(letter) = rest.chars().next() {
+            let end = rest.find(|letter| !is_part(letter)).unwrap_or(rest.len()).max(letter.len_utf8());
+            let (word, after) = rest.split_at(end);
+            rest = after;
+            let stem = word.trim_end_matches(|letter: char| letter.is_ascii_digit() || letter == '_');
+            if NAMES.iter().any(|(_, short)| stem == *short) {
+                return Err(format!("the glue has a name {word} of its own").into());
+            }
+            let short = NAMES.iter().find(|(name, _)| stem == *name && texts.iter().all(|text| !text.contains(name)));
+            // A property keeps its name.
+            match short.filter(|_| !out.ends_with('.') && !rest.starts_with(':')) {
+                Some((name, short)) => out.extend([short, word.get(name.len()..).unwrap_or_default()]),
+                None => out.push_str(word),
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Names in the glue, without the numbers behind them, and what they become.
+const NAMES: [(&str, &str); 9] = [
+    ("clampGuest", "C"),
+    ("dataView", "D"),
+    ("exports", "X"),
+    ("maybeSyncReturn", "Q"),
+    ("memory", "M"),
+    ("postReturn", "P"),
+    ("result", "R"),
+    ("utf8Decoder", "U"),
+    ("variant", "V"),
+];
+
 /// What stands between quotes in a line.
 fn texts_of(line: &str) -> Vec<&str> {
     let mut texts = Vec::new();
@@ -116,7 +158,7 @@ fn texts_of(line: &str) -> Vec<&str> {
 }
 
 /// Spaces that mean nothing between the parts of an expression.
-const SPACED: [(&str, &str); 16] = [
+const SPACED: [(&str, &str); 26] = [
     (" = ", "="),
     (", ", ","),
     (") {", "){"),
@@ -133,6 +175,16 @@ const SPACED: [(&str, &str); 16] = [
     ("if (", "if("),
     ("for (", "for("),
     (": ", ":"),
+    (" ? ", "?"),
+    (" :", ":"),
+    (" < ", "<"),
+    (" > ", ">"),
+    (" * ", "*"),
+    ("= {", "={"),
+    (" (", "("),
+    (") ", ")"),
+    ("; ", ";"),
+    ("else {", "else{"),
 ];
 
 /// A module without what only a bundle that checks signatures needs.

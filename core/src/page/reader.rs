@@ -55,8 +55,6 @@ pub struct PageRef<'a> {
     row_count: u32,
     /// Rows of a patch that stand for rows of the base: the first ones. They have no key.
     patched_rows: u32,
-    bucket_count: u32,
-    column_count: usize,
     descriptors_at: usize,
     index_at: usize,
 }
@@ -74,7 +72,9 @@ struct Descriptor {
     width: u32,
     extra: u8,
     /// Where the set of the rows that have a cell is; all have one, if there is none.
-    set_at: Option<usize>,
+    set_at: Option<u32>,
+    /// Rows that have a cell.
+    rows: u32,
     validity_at: Option<usize>,
     data_at: usize,
     aux_at: usize,
@@ -110,21 +110,21 @@ impl<'a> PageRef<'a> {
         if found != *expected {
             return Err(PageError::WrongPage { expected: Box::new(*expected), found: Box::new(found) });
         }
-        if page.bucket_count != bucket_count {
+        if page.u32_at(BUCKET_COUNT_AT) != bucket_count {
             return Err(corrupt("bucket count", BUCKET_COUNT_AT));
         }
-        if page.column_count != schema.column_count() {
+        if page.index_at != page.descriptor_at(schema.column_count()) {
             return Err(corrupt("column count", COLUMN_COUNT_AT));
         }
-        let keys = schema.keys.iter().map(|key| key.key_type.physical());
-        let views = schema.views.iter().flat_map(|view| {
-            core::iter::once(Physical::Int).chain(view.features.iter().map(|feature| feature.value_type.physical()))
-        });
-        if page.patched_rows > 0 && page.set_count(page.u32_at(PLACES_AT))? != page.patched_rows as usize {
-            return Err(corrupt("places", PLACES_AT));
+        let mut column = 0;
+        for key in &schema.keys {
+            page.check_column(&mut column, key.key_type.physical(), true)?;
         }
-        for (column, physical) in keys.chain(views).enumerate() {
-            page.check_column(column, physical, column < schema.keys.len())?;
+        for view in &schema.views {
+            page.check_column(&mut column, Physical::Int, false)?;
+            for feature in &view.features {
+                page.check_column(&mut column, feature.value_type.physical(), false)?;
+            }
         }
         Ok(page)
     }
@@ -135,21 +135,20 @@ impl<'a> PageRef<'a> {
     /// # Errors
     /// As [`PageError`] says.
     pub fn resident(bytes: &'a [u8]) -> Result<Self, PageError> {
-        let header: &[u8; HEADER_BYTES] = bytes.first_chunk().ok_or_else(|| corrupt("page is too short", bytes.len()))?;
+        let header: &[u8; HEADER_BYTES] = bytes.first_chunk().ok_or_else(|| corrupt("page size", bytes.len()))?;
         if read(header, MAGIC_AT) != Some(PAGE_MAGIC) {
             return Err(corrupt("magic", MAGIC_AT));
         }
-        match read(header, VERSION_AT).map(u16::from_le_bytes) {
-            Some(PAGE_VERSION) => {}
-            Some(found) => return Err(PageError::Version { found }),
-            None => return Err(corrupt("version", VERSION_AT)),
+        let u16_at = |at| read(header, at).map_or(0, u16::from_le_bytes);
+        let u32_at = |at| read(header, at).map_or(0, u32::from_le_bytes);
+        let found = u16_at(VERSION_AT);
+        if found != PAGE_VERSION {
+            return Err(PageError::Version { found });
         }
-        let flags = read(header, FLAGS_AT).map_or(u16::MAX, u16::from_le_bytes);
+        let flags = u16_at(FLAGS_AT);
         if flags > IS_PATCH {
             return Err(corrupt("flags", FLAGS_AT));
         }
-        let u32_at = |at| read(header, at).map_or(0, u32::from_le_bytes);
-        let column_count = read(header, COLUMN_COUNT_AT).map_or(0, u16::from_le_bytes);
         let page_bytes = u32_at(PAGE_BYTES_AT) as usize;
         // What is behind the page is the path to its tree's root, or nothing.
         let path_bytes = bytes.len().wrapping_sub(page_bytes);
@@ -158,7 +157,7 @@ impl<'a> PageRef<'a> {
         }
         let bytes = bytes.get(..page_bytes).unwrap_or_default();
         let row_count = u32_at(ROW_COUNT_AT);
-        let column_count = usize::from(column_count);
+        let column_count = usize::from(u16_at(COLUMN_COUNT_AT));
         let is_patch = flags == IS_PATCH;
         let descriptors_at = if is_patch { PATCH_HEADER_BYTES } else { HEADER_BYTES };
         let index_at = descriptors_at + column_count * DESCRIPTOR_BYTES;
@@ -168,7 +167,7 @@ impl<'a> PageRef<'a> {
         if index_bytes.is_none_or(|index_bytes| index_at + index_bytes + TAIL_BYTES > bytes.len()) {
             return Err(corrupt("row count", ROW_COUNT_AT));
         }
-        Ok(Self { bytes, row_count, patched_rows, bucket_count: u32_at(BUCKET_COUNT_AT), column_count, descriptors_at, index_at })
+        Ok(Self { bytes, row_count, patched_rows, descriptors_at, index_at })
     }
 
     /// Which page its header says it is.
@@ -176,10 +175,12 @@ impl<'a> PageRef<'a> {
     /// # Errors
     /// [`PageError::Corrupt`] where the header ends early.
     pub fn key(&self) -> Result<PageKey, PageError> {
-        let segment = read(self.bytes, SEGMENT_AT).ok_or_else(|| corrupt("segment", SEGMENT_AT))?;
-        let table = read(self.bytes, TABLE_AT).ok_or_else(|| corrupt("table", TABLE_AT))?;
-        let bucket = read(self.bytes, BUCKET_AT).ok_or_else(|| corrupt("bucket", BUCKET_AT))?;
-        Ok(PageKey::new(SegmentId::from_bytes(segment), u16::from_le_bytes(table), u32::from_le_bytes(bucket)))
+        let segment = read(self.bytes, SEGMENT_AT).map(SegmentId::from_bytes);
+        let table = read(self.bytes, TABLE_AT).map(u16::from_le_bytes);
+        match (segment, table) {
+            (Some(segment), Some(table)) => Ok(PageKey::new(segment, table, self.u32_at(BUCKET_AT))),
+            _ => Err(corrupt("segment", SEGMENT_AT)),
+        }
     }
 
     /// Its bytes, without the path behind them.
@@ -229,14 +230,15 @@ impl<'a> PageRef<'a> {
         if self.patched_rows == 0 {
             return Ok(None);
         }
-        let [set_at, first_bucket, row_bits] = [PLACES_AT, FIRST_BUCKET_AT, ROW_BITS_AT].map(|at| self.u32_at(at));
-        let Some(bucket) = base.u32_at(BUCKET_AT).checked_sub(first_bucket) else { return Ok(None) };
-        // Behind the last row of a bucket that has changed, none has.
+        let bucket = base.u32_at(BUCKET_AT).wrapping_sub(self.u32_at(FIRST_BUCKET_AT));
+        let row_bits = self.u32_at(ROW_BITS_AT);
+        // Behind the last row of a bucket that has changed, none has, as in buckets before the first, whose numbers wrap.
         if row_bits > 31 || row >> row_bits != 0 {
             return Ok(None);
         }
         let place = u64::from(bucket) << row_bits | u64::from(row);
-        Ok(self.rank(set_at, place)?.map(|rank| rank as u32))
+        let rank = self.rank(self.u32_at(PLACES_AT), place).ok_or_else(|| corrupt("set", PLACES_AT))?;
+        Ok(rank.map(|rank| rank as u32))
     }
 
     /// The row of this key, whose hash is `hash`. The key itself is compared: an equal hash is not enough. Of a patch only rows
@@ -245,37 +247,48 @@ impl<'a> PageRef<'a> {
     /// # Errors
     /// [`PageError::Corrupt`] where a key column cannot be read.
     pub fn find(&self, hash: KeyHash, key: &[KeyPart<'_>]) -> Result<Option<u32>, PageError> {
-        let wanted = hash.prefix(self.bucket_count);
-        let first = self.patched_rows;
+        self.find_key(hash, key).ok_or_else(|| corrupt("index", self.index_at))
+    }
+
+    /// Nothing where the page is damaged.
+    fn find_key(&self, hash: KeyHash, key: &[KeyPart<'_>]) -> Option<Option<u32>> {
+        let wanted = hash.prefix(self.u32_at(BUCKET_COUNT_AT));
+        // Rows with a key are counted from the first of them.
+        let rows = self.row_count - self.patched_rows;
         // Prefixes are evenly spread: the row is about as far into the page as its prefix is into u16.
-        let mut row = first + ((u64::from(wanted) * u64::from(self.row_count - first)) >> 16) as u32;
-        while row > first && self.prefix(row - 1)? >= wanted {
+        let mut row = ((u64::from(wanted) * u64::from(rows)) >> 16) as u32;
+        while row > 0 && self.prefix(row - 1)? >= wanted {
             row -= 1;
         }
-        while row < self.row_count && self.prefix(row)? < wanted {
-            row += 1;
-        }
-        while row < self.row_count && self.prefix(row)? == wanted {
-            if self.row_has_key(row, key)? {
-                return Ok(Some(row));
+        while row < rows {
+            let prefix = self.prefix(row)?;
+            if prefix > wanted {
+                break;
+            }
+            if prefix == wanted && self.row_has_key(row, key)? {
+                return Some(Some(row + self.patched_rows));
             }
             row += 1;
         }
-        Ok(None)
+        Some(None)
     }
 
-    fn row_has_key(&self, row: u32, key: &[KeyPart<'_>]) -> Result<bool, PageError> {
+    fn row_has_key(&self, row: u32, key: &[KeyPart<'_>]) -> Option<bool> {
         for (column, part) in key.iter().enumerate() {
-            if self.key_part(row, column)? != *part {
-                return Ok(false);
+            let same = match (self.try_cell(row, column)??, part) {
+                (Cell::Int(found), KeyPart::Int(wanted)) => found == *wanted,
+                (Cell::Bytes(found), KeyPart::Bytes(wanted)) => found == *wanted,
+                _ => false,
+            };
+            if !same {
+                return Some(false);
             }
         }
-        Ok(true)
+        Some(true)
     }
 
-    fn prefix(&self, row: u32) -> Result<u16, PageError> {
-        let at = self.index_at + 2 * (row - self.patched_rows) as usize;
-        read(self.bytes, at).map(u16::from_le_bytes).ok_or_else(|| corrupt("index", at))
+    fn prefix(&self, row: u32) -> Option<u16> {
+        read(self.bytes, self.index_at + 2 * row as usize).map(u16::from_le_bytes)
     }
 
     /// Column number `column` of the key in a row.
@@ -327,19 +340,24 @@ impl<'a> PageRef<'a> {
     /// [`PageError::Corrupt`] where it cannot be read.
     #[inline]
     pub fn own_cell(&self, row: u32, column: usize) -> Result<Option<Cell<'a>>, PageError> {
-        let at = self.descriptor_at(column);
-        if row >= self.row_count || column >= self.column_count {
-            return Err(corrupt("row or column is not in the page", at));
+        self.try_cell(row, column).ok_or_else(|| corrupt("column", self.descriptor_at(column)))
+    }
+
+    /// Nothing where the page is damaged, or has no such row or column.
+    #[inline]
+    fn try_cell(&self, row: u32, column: usize) -> Option<Option<Cell<'a>>> {
+        if row >= self.row_count || self.descriptor_at(column) >= self.index_at {
+            return None;
         }
         let descriptor = self.descriptor(column)?;
         let row = match descriptor.set_at {
             None => row as usize,
-            Some(set_at) => match self.rank(set_at as u32, u64::from(row))? {
+            Some(set_at) => match self.rank(set_at, u64::from(row))? {
                 Some(rank) => rank,
-                None => return Ok(None),
+                None => return Some(None),
             },
         };
-        self.read_cell(row, &descriptor).map(Some).ok_or_else(|| corrupt("column", at))
+        self.read_cell(row, &descriptor).map(Some)
     }
 
     #[inline(always)]
@@ -350,15 +368,16 @@ impl<'a> PageRef<'a> {
                 return Some(Cell::Null);
             }
         }
-        let field = |index: usize| self.field(column.data_at, column.width, index);
+        // Where a column has no fields their width is 0, and all are 0.
+        let field = self.field(column.data_at, column.width, row)?;
         match column.encoding {
             Encoding::Null => Some(Cell::Null),
             Encoding::Packed => {
-                let bits = column.base.wrapping_add(field(row)? as i64);
+                let bits = column.base.wrapping_add(field as i64);
                 Some(number(bits, column.physical))
             }
             Encoding::Decimal => {
-                let scaled = column.base.wrapping_add(field(row)? as i64);
+                let scaled = column.base.wrapping_add(field as i64);
                 let value = scaled as f64 / POWERS_OF_TEN.get(usize::from(column.extra))?;
                 Some(match column.physical {
                     Physical::Float32 => Cell::Float32(value as f32),
@@ -366,10 +385,7 @@ impl<'a> PageRef<'a> {
                 })
             }
             Encoding::Dictionary => {
-                let index = usize::try_from(field(row)?).ok()?;
-                if index >= column.aux_count {
-                    return None;
-                }
+                let index = usize::try_from(field).ok().filter(|index| *index < column.aux_count)?;
                 let bits = match column.physical {
                     Physical::Float32 => {
                         i64::from(u32::from_le_bytes(read(self.bytes, column.aux_at.saturating_add(4 * index))?))
@@ -383,17 +399,14 @@ impl<'a> PageRef<'a> {
                     let length = usize::try_from(column.base).ok()?;
                     (row.checked_mul(length)?, (row + 1).checked_mul(length)?)
                 } else {
-                    (usize::try_from(field(row)?).ok()?, usize::try_from(field(row + 1)?).ok()?)
+                    (usize::try_from(field).ok()?, self.offset(column.data_at, column.width, row + 1)?)
                 };
                 self.heap(column.aux_at, start, end)
             }
             Encoding::BytesDictionary => {
-                let index = usize::try_from(field(row)?).ok()?;
-                if index >= column.aux_count {
-                    return None;
-                }
+                let index = usize::try_from(field).ok().filter(|index| *index < column.aux_count)?;
                 let width = u32::from(column.extra);
-                let offset = |index| self.field(column.aux_at, width, index).and_then(|offset| usize::try_from(offset).ok());
+                let offset = |index| self.offset(column.aux_at, width, index);
                 let heap_at = column.aux_at.saturating_add(packed_bytes(column.aux_count + 1, width));
                 self.heap(heap_at, offset(index)?, offset(index + 1)?)
             }
@@ -403,6 +416,11 @@ impl<'a> PageRef<'a> {
     /// Bytes `start..end` of the heap that begins at `heap_at`.
     fn heap(&self, heap_at: usize, start: usize, end: usize) -> Option<Cell<'a>> {
         self.bytes.get(heap_at.checked_add(start)?..heap_at.checked_add(end)?).map(Cell::Bytes)
+    }
+
+    /// Bit field number `index` of those that start at byte `at`, as an offset: a call, where a build for size has one.
+    fn offset(&self, at: usize, width: u32, index: usize) -> Option<usize> {
+        self.field(at, width, index).and_then(|field| usize::try_from(field).ok())
     }
 
     /// Bit field number `index` of those that start at byte `at`.
@@ -418,28 +436,25 @@ impl<'a> PageRef<'a> {
     }
 
     /// How many numbers of the set at byte `set_at` are less than one of it; `None` where the number is not in it.
-    fn rank(&self, set_at: u32, number: u64) -> Result<Option<usize>, PageError> {
-        let bad = || corrupt("set", set_at as usize);
-        let set = self.set(set_at).ok_or_else(bad)?;
+    /// Nothing where the page is damaged.
+    fn rank(&self, set_at: u32, number: u64) -> Option<Option<usize>> {
+        let set = self.set(set_at)?;
         let group = number >> set.low_bits;
         if group >= set.groups as u64 {
-            return Ok(None);
+            return Some(None);
         }
         let low = number ^ group << set.low_bits;
-        for rank in self.group(&set, group as usize).ok_or_else(bad)? {
-            if self.field(set.lows_at, set.low_bits, rank).ok_or_else(bad)? == low {
-                return Ok(Some(rank));
+        for rank in self.group(&set, group as usize)? {
+            if self.field(set.lows_at, set.low_bits, rank)? == low {
+                return Some(Some(rank));
             }
         }
-        Ok(None)
+        Some(None)
     }
 
     /// Which of a set's numbers are in a group.
     fn group(&self, set: &Set, group: usize) -> Option<Range<usize>> {
-        let end = |group| {
-            let end = self.field(set.ends_at, set.width, group)?;
-            usize::try_from(end).ok().filter(|end| *end <= set.count)
-        };
+        let end = |group| self.offset(set.ends_at, set.width, group).filter(|end| *end <= set.count);
         Some(end(group)?..end(group + 1)?)
     }
 
@@ -460,11 +475,6 @@ impl<'a> PageRef<'a> {
         (end + TAIL_BYTES <= self.bytes.len()).then_some(Set { count, groups, low_bits, width, ends_at, lows_at })
     }
 
-    /// How many numbers a set has.
-    fn set_count(&self, set_at: u32) -> Result<usize, PageError> {
-        self.set(set_at).map(|set| set.count).ok_or_else(|| corrupt("set", set_at as usize))
-    }
-
     /// A number of four bytes; 0 where there are none.
     fn u32_at(&self, at: usize) -> u32 {
         read(self.bytes, at).map_or(0, u32::from_le_bytes)
@@ -474,16 +484,15 @@ impl<'a> PageRef<'a> {
         self.descriptors_at + column * DESCRIPTOR_BYTES
     }
 
-    #[inline(always)]
-    fn descriptor(&self, column: usize) -> Result<Descriptor, PageError> {
-        let at = self.descriptor_at(column);
-        let raw: [u8; DESCRIPTOR_BYTES] = read(self.bytes, at).ok_or_else(|| corrupt("descriptor", at))?;
+    #[inline]
+    fn descriptor(&self, column: usize) -> Option<Descriptor> {
+        let raw: [u8; DESCRIPTOR_BYTES] = read(self.bytes, self.descriptor_at(column))?;
         let [encoding, width, extra, flags, ..] = raw;
         let u32_at = |at| read(&raw, at).map_or(0, u32::from_le_bytes) as usize;
-        let physical = kind_of(flags >> KIND_SHIFT).ok_or_else(|| corrupt("column kind", at))?;
-        let encoding = Encoding::of(encoding).ok_or_else(|| corrupt("encoding", at))?;
+        let physical = kind_of(flags >> KIND_SHIFT)?;
+        let encoding = Encoding::of(encoding)?;
         if u32::from(width) > PACKED_BITS_MAX && width != 64 || u32::from(extra) > PACKED_BITS_MAX {
-            return Err(corrupt("bit width", at));
+            return None;
         }
         let mut start = u32_at(DATA_AT);
         let mut rows = self.row_count;
@@ -491,16 +500,17 @@ impl<'a> PageRef<'a> {
         if flags & HAS_SET != 0 {
             let at = self.u32_at(start);
             rows = self.u32_at(at as usize);
-            set_at = Some(at as usize);
+            set_at = Some(at);
             start = start.saturating_add(4);
         }
         let has_validity = flags & HAS_VALIDITY != 0;
         let validity_bytes = if has_validity { (rows as usize).div_ceil(8) } else { 0 };
-        Ok(Descriptor {
+        Some(Descriptor {
             encoding,
             width: u32::from(width),
             extra,
             set_at,
+            rows,
             validity_at: has_validity.then_some(start),
             data_at: start.saturating_add(validity_bytes),
             aux_at: u32_at(AUX_AT),
@@ -510,48 +520,42 @@ impl<'a> PageRef<'a> {
         })
     }
 
-    /// Checks that a column is of the kind that the schema has, and that all its fields are in the page.
-    fn check_column(&self, column: usize, physical: Physical, is_key: bool) -> Result<(), PageError> {
-        let at = self.descriptor_at(column);
+    /// Checks that a column is of the kind that the schema has, and that all its fields are in the page; goes on to the next.
+    fn check_column(&self, column: &mut usize, physical: Physical, is_key: bool) -> Result<(), PageError> {
+        let at = self.descriptor_at(*column);
+        let fits = self.column_fits(*column, physical, is_key).unwrap_or(false);
+        *column += 1;
+        if fits { Ok(()) } else { Err(corrupt("column", at)) }
+    }
+
+    fn column_fits(&self, column: usize, physical: Physical, is_key: bool) -> Option<bool> {
         let found = self.descriptor(column)?;
-        let rows = match found.set_at {
-            _ if is_key => (self.row_count - self.patched_rows) as usize,
-            Some(set_at) => self.set_count(set_at as u32)?,
-            None => self.row_count as usize,
-        };
+        let rows = if is_key { self.row_count - self.patched_rows } else { found.rows } as usize;
         let kind_fits = found.physical == physical
             && match found.encoding {
-                Encoding::Null => true,
+                Encoding::Null => return Some(true),
                 Encoding::Packed | Encoding::Dictionary => physical != Physical::Bytes,
-                Encoding::Decimal => matches!(physical, Physical::Float32 | Physical::Float64),
+                Encoding::Decimal => {
+                    matches!(physical, Physical::Float32 | Physical::Float64) && found.extra <= DECIMAL_EXPONENT_MAX
+                }
                 Encoding::Bytes | Encoding::BytesDictionary => physical == Physical::Bytes,
             };
-        if !kind_fits {
-            return Err(corrupt("column kind", at));
-        }
-        let fields = match found.encoding {
-            Encoding::Null => return Ok(()),
-            Encoding::Bytes if found.width > 0 => rows + 1,
-            _ => rows,
+        let fields = if found.encoding == Encoding::Bytes && found.width > 0 { rows.checked_add(1)? } else { rows };
+        let aux_bytes = match found.encoding {
+            Encoding::Dictionary if physical == Physical::Float32 => found.aux_count.checked_mul(4)?,
+            Encoding::Dictionary => found.aux_count.checked_mul(8)?,
+            Encoding::BytesDictionary => packed_bytes(found.aux_count.checked_add(1)?, u32::from(found.extra)),
+            _ => 0,
         };
         let end = self.bytes.len() - TAIL_BYTES;
-        let data_end = found.data_at.saturating_add(packed_bytes(fields, found.width));
-        let aux_bytes = match found.encoding {
-            // An entry of a dictionary is named by some row, or it would not be there.
-            _ if found.aux_count > rows => None,
-            Encoding::Dictionary if physical == Physical::Float32 => Some(found.aux_count * 4),
-            Encoding::Dictionary => Some(found.aux_count * 8),
-            Encoding::BytesDictionary => Some(packed_bytes(found.aux_count + 1, u32::from(found.extra))),
-            _ => Some(0),
-        };
-        let aux_end = aux_bytes.and_then(|bytes| found.aux_at.checked_add(bytes));
-        if data_end > end || aux_end.is_none_or(|aux_end| aux_end > end) {
-            return Err(corrupt("column is out of the page", at));
-        }
-        if found.encoding == Encoding::Decimal && found.extra > DECIMAL_EXPONENT_MAX {
-            return Err(corrupt("decimal exponent", at));
-        }
-        Ok(())
+        // An entry of a dictionary is named by some row, or it would not be there.
+        Some(
+            kind_fits
+                && rows <= self.row_count as usize
+                && found.aux_count <= rows
+                && found.data_at.checked_add(packed_bytes(fields, found.width))? <= end
+                && found.aux_at.checked_add(aux_bytes)? <= end,
+        )
     }
 }
 
