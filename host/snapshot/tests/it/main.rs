@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
-use mezze_core::{Cell, EntityColumn, Limits, PageRef, Request, Selection, Status, Timestamp, Value};
+use mezze_core::{Cell, EntityColumn, KeyHash, KeyPart, Limits, PageRef, Request, Selection, Status, Timestamp, Value};
 use mezze_model::Definitions;
 use mezze_replica::{Origin, Reader, Store};
 use mezze_snapshot::{Materialize, MaterializeReport, ViewRows};
@@ -71,6 +71,7 @@ struct World {
     definitions: Definitions,
     clock: i64,
     memory: Option<usize>,
+    page_bytes_max: usize,
     model: Model,
     b: BTreeMap<i64, (i64, f64)>,
 }
@@ -83,6 +84,7 @@ impl World {
             definitions: definitions(DEFINITIONS),
             clock: 1_000_000,
             memory: None,
+            page_bytes_max: 2_000,
             model: Model::new(),
             b: BTreeMap::new(),
         }
@@ -97,7 +99,7 @@ impl World {
         let origin = self.origin();
         let mut run = Materialize::new(&origin, &self.definitions, Timestamp::from_nanos(self.clock));
         run.threads = 2;
-        run.page_bytes_max = 2_000;
+        run.page_bytes_max = self.page_bytes_max;
         run.compact = compact;
         run.memory = self.memory;
         self.runtime.block_on(async {
@@ -267,6 +269,35 @@ fn equal_rows_with_later_times_write_no_page_and_changed_ones_only_themselves() 
     let table = changed.tables.iter().find(|table| table.entities == 2000).expect("it is there");
     assert_eq!((table.delta_rows, table.rebuilt), (10, false));
     world.check();
+}
+
+#[test]
+fn one_value_in_a_hundred_is_a_few_bytes_in_a_hundred() {
+    let mut world = World::new();
+    world.page_bytes_max = 65_536;
+    // A number that user, feature and day decide: a new one on one day in a hundred, apart for each value.
+    let number = |user: i64, feature: i64, day: i64| {
+        let mix = |salt: i64| {
+            let key = [KeyPart::Int(user), KeyPart::Int(feature), KeyPart::Int(salt)];
+            (KeyHash::of(&key).get() >> 1) as i64
+        };
+        let changed = (1..=day).rev().find(|day| mix(*day) % 100 == 0).unwrap_or(0);
+        mix(1_000 + changed) % 100_000
+    };
+    let users = 40_000_i64;
+    let mut batch = |day: i64| {
+        let a: Vec<Row> = (0..users)
+            .map(|user| (user, day * 1_000, None, Some(number(user, 0, day)), Some(format!("city {}", number(user, 1, day)))))
+            .collect();
+        let b: Vec<_> = (0..users).map(|user| (user, day * 1_000, number(user, 2, day) as f64 / 7.0)).collect();
+        let report = world.run(vec![a_rows(&a), b_rows(&b)], false);
+        let table = report.tables.into_iter().find(|table| table.entities > 0).expect("it has rows");
+        (table.rebuilt, table.bytes_written, table.delta_rows)
+    };
+    let (_, whole, _) = batch(0);
+    let (rebuilt, bytes, rows) = batch(1);
+    assert!(!rebuilt && (1_000..1_400).contains(&rows), "about three in a hundred users have another value: {rows}");
+    assert!(bytes * 100 <= whole * 2, "{bytes} of {whole} bytes");
 }
 
 #[test]
