@@ -220,7 +220,6 @@ impl PageReading<'_> {
                 continue;
             };
             keyed.hashes.extend(base.hashes.get(at));
-            keyed.places.push(place);
             keyed.key_rows.push(keyed.keys.first().map_or(0, Column::len) as u32);
             let base_key = base.key_rows.get(at).copied().unwrap_or(0);
             for (column, from) in keyed.keys.iter_mut().zip(&base.keys) {

@@ -405,7 +405,8 @@ impl Choice {
         match self {
             Self::Base { oldest } => all.filter(|index| is_retained(part, *index as usize, oldest)).collect(),
             Self::Delta { shifts, old_shifts } => {
-                all.filter(|index| differs(part, *index as usize, shifts, old_shifts)).collect()
+                let patch = Patch { part, shifts, old_shifts };
+                all.filter(|index| patch.has(*index as usize)).collect()
             }
         }
     }
@@ -435,16 +436,6 @@ fn is_retained(part: &Part, index: usize, oldest: &[Option<i64>]) -> bool {
         (Some(time), Some(oldest)) => time >= oldest,
         (Some(_), None) => true,
         (None, _) => false,
-    })
-}
-
-fn differs(part: &Part, index: usize, shifts: &[i64], old_shifts: &[i64]) -> bool {
-    if part.base_of.get(index).copied().flatten().is_none() {
-        return true;
-    }
-    part.pairs(index).any(|(view, now, was, store)| {
-        is_moved(view, now, was, store, shifts, old_shifts)
-            || now != was && now != NONE && was != NONE && !store.same_features(now, was)
     })
 }
 
@@ -483,8 +474,14 @@ impl<'a> Patch<'a> {
         self.part.base.as_ref()?.places.get(base).copied()
     }
 
-    /// Says of each view of a key which cells it has that the base has not: the event time; and the features, of which `say` is
-    /// called with the row, and the base's row where there is one, if any may differ.
+    /// Whether a key has a row in the delta: it is not in the base, or has another cell.
+    fn has(&self, index: usize) -> bool {
+        let mut differs = self.place(index).is_none();
+        self.own(index, |_, own| differs |= own != Own::Nothing);
+        differs
+    }
+
+    /// Says of each view of a key which cells its row in the delta has.
     pub(crate) fn own(&self, index: usize, mut say: impl FnMut(usize, Own)) {
         let has_base = self.place(index).is_some();
         let rows = self.part.merged.rows_of(index).iter().zip(&self.part.stores).enumerate();
