@@ -142,6 +142,21 @@ fn the_page_on_trust_is_a_way_to_go() {
 }
 
 /// Runs the commands of a page's session, which must say what the page shows. Returns how many.
+/// The words of a command; blanks in single quotes are part of one.
+fn words(command: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quoted = false;
+    for letter in command.chars() {
+        match letter {
+            '\'' => quoted = !quoted,
+            letter if letter.is_whitespace() && !quoted => words.push(String::new()),
+            letter => words.last_mut().expect("there is one").push(letter),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
 fn check_session(page: &str, name: &str, folder: &Path) -> usize {
     let session = block(page, name);
     let mut at = folder.to_path_buf();
@@ -158,12 +173,34 @@ fn check_session(page: &str, name: &str, folder: &Path) -> usize {
             at = at.join(inner);
             continue;
         }
-        let arguments: Vec<&str> = command.split_whitespace().collect();
+        let arguments = words(command);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         assert_eq!(arguments[0], "mezze");
         assert_eq!(masked(&expected), masked(&run(&arguments[1..], &at)), "{command}");
         commands += 1;
     }
     commands
+}
+
+#[test]
+fn the_page_on_transforms_shows_what_the_commands_say() {
+    let page = include_str!("../docs/TRANSFORMS.md");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    run(&["init", "credit"], folder.path());
+    let repo = folder.path().join("credit");
+    let definitions = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("the page has definitions");
+    std::fs::write(repo.join("features/loan_terms.yaml"), definitions).expect("it is written");
+    run(&["apply"], &repo);
+    run(&["materialize", "2024-01-01", "2026-08-30"], &repo);
+    assert!(check_session(page, "eval", &repo) >= 4);
+    // What is wrong is told as the page shows it.
+    let wrong = definitions.replace("population > 100000", "uper(city) = 'FORT WORTH'");
+    std::fs::write(repo.join("features/loan_terms.yaml"), wrong).expect("it is written");
+    let output = mezze().current_dir(&repo).arg("plan").output().expect("it can be run");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let shown =
+        page.split("```text\nfeatures/loan_terms.yaml").nth(1).and_then(|rest| rest.split("```").next()).expect("it is shown");
+    assert!(output.status.code() == Some(2) && said.replace("\n  ", "\n").contains(shown.trim_end()), "{said}");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //!     cargo run --release -p mezze-core --example lookup
 //!
 //! Prints the median and 99th percentile of lookups of one entity and ten features, with the page resident and verified, and
-//! cold (verification included, fetching not); the same for 100 entities; and the allocations of one lookup.
+//! cold (verification included, fetching not); the same with ten computed features in place of the ten, and with both; all for 100
+//! entities, too; and the allocations of one lookup.
 #![expect(clippy::print_stdout, reason = "printing its figures is what it is for")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -13,9 +14,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use mezze_core::{
-    Audience, ColumnData, ColumnInput, EntityColumn, FeatureSchema, Head, KeyColumn, KeyHash, KeyPart, KeyType, Limits, Manifest,
-    PageInput, PageKey, PageRef, PageWriter, Request, Segment, SegmentId, Selection, Service, ServiceProjection, Snapshot, Span,
-    Table, TableSchema, Timestamp, Value, ValueType, ViewInput, ViewSchema,
+    Audience, ColumnData, ColumnInput, Constant, EntityColumn, FeatureSchema, Function, Head, KeyColumn, KeyHash, KeyPart,
+    KeyType, Limits, Manifest, ON_DEMAND_TABLE, OnDemandInput, OnDemandView, PageInput, PageKey, PageRef, PageWriter, Program,
+    ProgramStep, Request, Segment, SegmentId, Selection, Service, ServiceProjection, Snapshot, Span, Table, TableSchema,
+    Timestamp, Value, ValueType, ViewInput, ViewSchema,
 };
 
 /// Counts allocations.
@@ -97,6 +99,66 @@ fn pages(id: SegmentId) -> BTreeMap<PageKey, Vec<u8>> {
         .collect()
 }
 
+/// Ten expressions over four of the features, as `mezze apply` would compile them:
+///
+/// `d * 2 + f`, `d / (f + 1)`, `CASE WHEN i > 100 THEN d ELSE f END`, `coalesce(f, 0)`, `ln(d + 1)`, `upper(t)`, `length(t)`,
+/// `hash_bucket(t, 100)`, `date_part('hour', now())`, `i % 7 = 3`.
+fn computed() -> OnDemandView {
+    use Function as F;
+    let feature = |feature| OnDemandInput::Feature { table: 0, view: 0, feature };
+    let (i, d, f, t, now) = (0, 1, 2, 3, 4);
+    let constants = vec![
+        Constant::Float(2.0),
+        Constant::Float(1.0),
+        Constant::Int(100),
+        Constant::Float(0.0),
+        Constant::Int(5),
+        Constant::Int(7),
+        Constant::Int(3),
+    ];
+    let [two, one, hundred, zero, hour, seven, three] = [5, 6, 7, 8, 9, 10, 11];
+    let mut steps: Vec<ProgramStep> = Vec::new();
+    let mut step = |function, arguments: &[u16]| {
+        steps.push(ProgramStep { function, arguments: arguments.into() });
+        11 + steps.len() as u16
+    };
+    let doubled = step(F::MultiplyFloat, &[d, two]);
+    let sum = step(F::AddFloat, &[doubled, f]);
+    let next = step(F::AddFloat, &[f, one]);
+    let share = step(F::DivideFloat, &[d, next]);
+    let above = step(F::LessInt, &[hundred, i]);
+    let chosen = step(F::Select, &[above, d, f]);
+    let known = step(F::Coalesce, &[f, zero]);
+    let shifted = step(F::AddFloat, &[d, one]);
+    let logarithm = step(F::Ln, &[shifted]);
+    let upper = step(F::Upper, &[t]);
+    let length = step(F::Length, &[t]);
+    let hash = step(F::HashBytes, &[t]);
+    let bucket = step(F::HashBucket, &[hash, hundred]);
+    let at = step(F::DatePart, &[hour, now]);
+    let rest = step(F::RemainderInt, &[i, seven]);
+    let is_three = step(F::EqualInt, &[rest, three]);
+    let outputs = vec![sum, share, chosen, known, logarithm, upper, length, bucket, at, is_three];
+    let types = [
+        ValueType::Float64,
+        ValueType::Float64,
+        ValueType::Float64,
+        ValueType::Float64,
+        ValueType::Float64,
+        ValueType::String,
+        ValueType::Int64,
+        ValueType::Int64,
+        ValueType::Int64,
+        ValueType::Bool,
+    ];
+    OnDemandView {
+        name: "computed".into(),
+        inputs: vec![feature(0), feature(1), feature(2), feature(3), OnDemandInput::Now],
+        features: types.into_iter().enumerate().map(|(number, found)| FeatureSchema::new(format!("c{number}"), found)).collect(),
+        program: Program::new(5, constants, steps, outputs).expect("it is well-formed"),
+    }
+}
+
 fn snapshot(pages: &BTreeMap<PageKey, Vec<u8>>, id: SegmentId) -> Snapshot {
     let page_bytes = pages.values().map(|page| page.len() as u64).sum();
     let segment = Segment {
@@ -107,23 +169,23 @@ fn snapshot(pages: &BTreeMap<PageKey, Vec<u8>>, id: SegmentId) -> Snapshot {
         root: [0; 32],
         time_shifts: vec![Span::ZERO],
     };
+    let projection =
+        |table| ServiceProjection { table, view: 0, alias: None, join_key_map: vec![], features: (0..FEATURES as u16).collect() };
     let manifest = Manifest {
         project: "bench".into(),
         definition_digest: [0; 32],
         input_digest: [0; 32],
         tables: vec![Table { base: Some(segment), ..Table::empty(schema()) }],
         request_sources: vec![],
-        services: vec![Service {
-            name: "ten".into(),
-            projections: vec![ServiceProjection {
-                table: 0,
-                view: 0,
-                alias: None,
-                join_key_map: vec![],
-                features: (0..FEATURES as u16).collect(),
-            }],
-            request_sources: vec![],
-        }],
+        on_demand_views: vec![computed()],
+        services: [("ten", vec![0]), ("computed", vec![ON_DEMAND_TABLE]), ("both", vec![0, ON_DEMAND_TABLE])]
+            .into_iter()
+            .map(|(name, tables)| Service {
+                name: name.into(),
+                projections: tables.into_iter().map(projection).collect(),
+                request_sources: vec![],
+            })
+            .collect(),
     };
     let bytes = manifest.encode().expect("it is small");
     let head = Head {
@@ -142,22 +204,24 @@ fn main() {
     let snapshot = snapshot(&pages, id);
     let bytes: usize = pages.values().map(Vec::len).sum();
     println!("{ENTITIES} entities, {FEATURES} features, {BUCKETS} pages, {:.1} bytes a row", bytes as f64 / ENTITIES as f64);
-    println!("entities\tcase\tp50 ns\tp99 ns\tallocations");
-    for count in [1, 100] {
-        for cold in [false, true] {
-            measure(&snapshot, &pages, count, cold);
+    println!("features\tentities\tcase\tp50 ns\tp99 ns\tallocations");
+    for service in ["ten", "computed", "both"] {
+        for count in [1, 100] {
+            for cold in [false, true] {
+                measure(&snapshot, &pages, service, count, cold);
+            }
         }
     }
 }
 
-fn measure(snapshot: &Snapshot, pages: &BTreeMap<PageKey, Vec<u8>>, count: i64, cold: bool) {
+fn measure(snapshot: &Snapshot, pages: &BTreeMap<PageKey, Vec<u8>>, service: &str, count: i64, cold: bool) {
     const ROUNDS: i64 = 20_000;
     let limits = Limits::server();
     let now = Timestamp::from_seconds(60);
     let requests: Vec<Request> = (0..ROUNDS.min(2_000))
         .map(|round| {
             let users = (0..count).map(|n| Value::Int((round * 7_919 + n * 104_729) % ENTITIES)).collect();
-            Request::new(Selection::Service("ten".into()), vec![EntityColumn::new("user", users)])
+            Request::new(Selection::Service(service.into()), vec![EntityColumn::new("user", users)])
         })
         .collect();
     // What a host keeps of a resident page.
@@ -193,5 +257,5 @@ fn measure(snapshot: &Snapshot, pages: &BTreeMap<PageKey, Vec<u8>>, count: i64, 
     nanos.sort_unstable();
     let case = if cold { "cold" } else { "resident" };
     let percentile = |part: usize| nanos[nanos.len() * part / 100];
-    println!("{count}\t{case}\t{}\t{}\t{:.1}", percentile(50), percentile(99), allocations as f64 / ROUNDS as f64);
+    println!("{service}\t{count}\t{case}\t{}\t{}\t{:.1}", percentile(50), percentile(99), allocations as f64 / ROUNDS as f64);
 }

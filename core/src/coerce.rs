@@ -8,7 +8,7 @@ use crate::{Timestamp, UUID_BYTES, Value, ValueType, parse_uuid};
 
 /// A value of a request in the type that its column has, by the rules of Feast's servers: numbers may come as text, whole
 /// floats as integers, bytes as base64, instants as seconds or RFC 3339 text. `None` where it does not fit.
-pub(crate) fn coerce(value_type: &ValueType, value: &Value) -> Option<Value> {
+pub fn coerce(value_type: &ValueType, value: &Value) -> Option<Value> {
     Some(match (value_type, value) {
         (_, Value::Null) => Value::Null,
         (ValueType::Bool, Value::Bool(_))

@@ -18,6 +18,8 @@ mod base64;
 mod bytes;
 mod cache;
 mod coerce;
+#[cfg(feature = "expressions")]
+mod expression;
 mod float;
 mod head;
 mod http;
@@ -25,6 +27,8 @@ mod id;
 mod key;
 mod manifest;
 mod names;
+#[cfg(feature = "expressions")]
+mod on_demand;
 mod page;
 mod plan;
 mod request;
@@ -50,6 +54,13 @@ mod wire;
 
 pub use bytes::FormatError;
 pub use cache::PageCache;
+#[cfg(feature = "expressions")]
+pub use coerce::coerce as coerce_value;
+#[cfg(feature = "expressions")]
+pub use expression::{
+    Constant, EXPRESSION_BYTES_MAX, EXPRESSION_SET, ExpressionColumn, Function, LinkInput, PROGRAM_REGISTERS_MAX, Program,
+    ProgramStep, Values,
+};
 pub use head::{HEAD_KEY, HEAD_MAGIC, HEAD_VERSION, Head, INLINE_MANIFEST_BYTES_MAX, PREVIOUS_MAX, PreviousSnapshot};
 pub use http::{
     Ask, ConfigError, Exchange, Fetched, Gateway, HttpConfig, HttpRequest, HttpResponse, REQUEST_HEADERS, Read, ReadKey, Route,
@@ -61,6 +72,8 @@ pub use manifest::{
     KEY_COLUMNS_MAX, MANIFEST_MAGIC, MANIFEST_VERSION, Manifest, ManifestRequestSource, Segment, Service, ServiceProjection,
     Table,
 };
+#[cfg(feature = "expressions")]
+pub use on_demand::{ON_DEMAND_TABLE, OnDemandInput, OnDemandView};
 pub use page::{
     ColumnData, ColumnInput, PAGE_BYTES_LIMIT, PAGE_BYTES_MAX_DEFAULT, PAGE_MAGIC, PAGE_VERSION, PageError, PageInput, PageRef,
     PageWriteError, PageWriter, PatchInput, ROW_BYTES_MAX, SEGMENT_FOOTER_BYTES, SEGMENT_MAGIC, SEGMENT_VERSION, SegmentIndex,
@@ -81,4 +94,6 @@ pub use trust::{
 };
 pub use types::{KeyType, ParseTypeError, Physical, StructField, TYPE_DEPTH_MAX, ValueType};
 pub use value::{PayloadError, UUID_BYTES, Value, canonical_f32, canonical_f64, decode_payload, encode_payload, parse_uuid};
+#[cfg(feature = "expressions")]
+pub use wire::value_text;
 pub use wire::{MediaType, REQUEST_VALUES_MAX, WireError, write_error_json};

@@ -5,7 +5,11 @@ use alloc::{boxed::Box, string::String, vec::Vec};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::bytes::{FormatError, Read, Reader, Writer};
+#[cfg(feature = "expressions")]
+use crate::expression::{EXPRESSION_SET, PROGRAM_REGISTERS_MAX};
 use crate::names::Names;
+#[cfg(feature = "expressions")]
+use crate::on_demand::{ON_DEMAND_TABLE, OnDemandView, read_on_demand, write_on_demand};
 use crate::{
     Audience, Digest, FeatureSchema, KeyColumn, KeyType, SegmentId, SnapshotId, Span, TableSchema, Timestamp, ValueType,
     ViewSchema,
@@ -26,6 +30,9 @@ pub struct Manifest {
     pub tables: Vec<Table>,
     /// What requests may bring along.
     pub request_sources: Vec<ManifestRequestSource>,
+    /// Views whose features are computed; each takes features of those before it at the most.
+    #[cfg(feature = "expressions")]
+    pub on_demand_views: Vec<OnDemandView>,
     /// The feature services.
     pub services: Vec<Service>,
 }
@@ -86,9 +93,9 @@ pub struct Service {
 /// Features of one view as a service sees them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceProjection {
-    /// The number of the table that holds the view.
+    /// The number of the table that holds the view; 65,535 of an on-demand view.
     pub table: u16,
-    /// The view's number in the table.
+    /// The view's number in the table, or among the on-demand views.
     pub view: u16,
     /// The name for the view in long feature names.
     pub alias: Option<String>,
@@ -106,7 +113,7 @@ impl Manifest {
     pub fn encode(&self) -> Option<Vec<u8>> {
         let mut out = Writer::new(MANIFEST_MAGIC, MANIFEST_VERSION);
         out.u16(PAGE_FORMAT);
-        out.u16(EXPRESSION_SET);
+        out.u16(self.expression_set());
         out.string(&self.project);
         out.raw(&self.definition_digest);
         out.raw(&self.input_digest);
@@ -115,6 +122,11 @@ impl Manifest {
             out.string(&source.name);
             out.list(&source.fields, write_feature);
         });
+        // Without on-demand views the manifest is as it was before there were any: every reader reads it.
+        #[cfg(feature = "expressions")]
+        if self.expression_set() > 0 {
+            out.list(&self.on_demand_views, write_on_demand);
+        }
         out.list(&self.services, |out, service| {
             out.string(&service.name);
             out.list(&service.projections, write_projection);
@@ -138,11 +150,11 @@ impl Manifest {
             return Err(Box::new(FormatError::Version { structure: "page", found: page_format, readable: PAGE_FORMAT }));
         }
         let expression_set = from.u16("expression set")?;
-        if expression_set != EXPRESSION_SET {
+        if expression_set > EXPRESSION_SET_MAX {
             return Err(Box::new(FormatError::Version {
                 structure: "expression set",
                 found: expression_set,
-                readable: EXPRESSION_SET,
+                readable: EXPRESSION_SET_MAX,
             }));
         }
         let project = from.string("project")?;
@@ -152,19 +164,39 @@ impl Manifest {
         let request_sources = from.list("request sources", |from| {
             Ok(ManifestRequestSource { name: from.string("request source")?, fields: from.list("fields", read_feature)? })
         })?;
+        #[cfg(feature = "expressions")]
+        let on_demand_views = match expression_set {
+            0 => Vec::new(),
+            _ => read_on_demand_views(&mut from, &tables, &request_sources)?,
+        };
+        #[cfg(feature = "expressions")]
+        let on_demand_features = |view: usize| on_demand_views.get(view).map(|view: &OnDemandView| view.features.len());
+        #[cfg(not(feature = "expressions"))]
+        let on_demand_features = |_: usize| None;
         let services = from.list("services", |from| {
             Ok(Service {
                 name: from.string("service")?,
-                projections: from.list("projections", |from| read_projection(from, &tables))?,
+                projections: from.list("projections", |from| read_projection(from, &tables, &on_demand_features))?,
                 request_sources: from.list("request sources", |from| {
                     let number = from.u16("request source")?;
                     if usize::from(number) < request_sources.len() { Ok(number) } else { Err(from.corrupt("request source")) }
                 })?,
             })
         })?;
-        let manifest = Self { project, definition_digest, input_digest, tables, request_sources, services };
+        let manifest = Self {
+            project,
+            definition_digest,
+            input_digest,
+            tables,
+            request_sources,
+            #[cfg(feature = "expressions")]
+            on_demand_views,
+            services,
+        };
         let mut names = Names::default();
         manifest.tables.iter().flat_map(|table| &table.schema.views).for_each(|view| names.push(&view.name, (0, 0)));
+        #[cfg(feature = "expressions")]
+        manifest.on_demand_views.iter().for_each(|view| names.push(&view.name, (0, 0)));
         names.sort();
         if names.repeated().is_some() {
             return Err(from.corrupt("view names"));
@@ -198,9 +230,29 @@ impl Manifest {
         };
         let empty = || Table::empty(TableSchema::in_order(String::new(), Vec::new(), Vec::new()));
         let tables = self.tables.iter().map(|table| if is_public(table) { table.clone() } else { empty() }).collect();
-        let serves = |projection: &ServiceProjection| self.tables.get(usize::from(projection.table)).is_some_and(is_public);
+        let table_is_public = |number: u16| self.tables.get(usize::from(number)).is_some_and(is_public);
+        #[cfg(feature = "expressions")]
+        let on_demand = self.public_on_demand(table_is_public);
+        let serves = |projection: &ServiceProjection| {
+            #[cfg(feature = "expressions")]
+            if projection.table == ON_DEMAND_TABLE {
+                return on_demand.get(usize::from(projection.view)) == Some(&true);
+            }
+            table_is_public(projection.table)
+        };
         let services = self.services.iter().filter(|service| service.projections.iter().all(serves)).cloned().collect();
-        Self { tables, services, ..self.clone() }
+        let part = Self { tables, services, ..self.clone() };
+        #[cfg(feature = "expressions")]
+        let part = part.with_on_demand(&on_demand);
+        part
+    }
+
+    /// The version of the expressions that it needs; 0 where it has no on-demand views.
+    pub fn expression_set(&self) -> u16 {
+        #[cfg(feature = "expressions")]
+        return if self.on_demand_views.is_empty() { 0 } else { EXPRESSION_SET };
+        #[cfg(not(feature = "expressions"))]
+        0
     }
 
     /// The segments that the tables are made of, bases before deltas.
@@ -217,12 +269,30 @@ impl Table {
     }
 }
 
-fn write_feature(out: &mut Writer, feature: &FeatureSchema) {
+#[cfg(feature = "expressions")]
+fn read_on_demand_views(
+    from: &mut Reader<'_>,
+    tables: &[Table],
+    request_sources: &[ManifestRequestSource],
+) -> Read<Vec<OnDemandView>> {
+    let count = from.u16("on-demand views")?;
+    let mut views: Vec<OnDemandView> = Vec::new();
+    let mut registers = 0;
+    for _ in 0..count {
+        let view = read_on_demand(from, tables, request_sources, &views)?;
+        registers += view.program.register_count();
+        views.push(view);
+    }
+    // So that a request for all of them is one program.
+    if registers > PROGRAM_REGISTERS_MAX { Err(from.corrupt("programs")) } else { Ok(views) }
+}
+
+pub(crate) fn write_feature(out: &mut Writer, feature: &FeatureSchema) {
     out.string(&feature.name);
     out.string(&alloc::format!("{}", feature.value_type));
 }
 
-fn read_feature(from: &mut Reader<'_>) -> Read<FeatureSchema> {
+pub(crate) fn read_feature(from: &mut Reader<'_>) -> Read<FeatureSchema> {
     let name = from.string("feature")?;
     let value_type: ValueType = from.value_type("feature type")?;
     Ok(FeatureSchema::new(name, value_type))
@@ -272,8 +342,7 @@ fn read_table(from: &mut Reader<'_>) -> Read<Table> {
         let join_key = from.string("join key")?;
         let entity = from.string("entity")?;
         let code = from.u8("key type")?;
-        let key_type = KEY_TYPES.iter().find(|(_, known)| *known == code).map(|(key_type, _)| *key_type);
-        Ok(KeyColumn::new(join_key, entity, key_type.ok_or_else(|| from.corrupt("key type"))?))
+        Ok(KeyColumn::new(join_key, entity, key_type_of(code).ok_or_else(|| from.corrupt("key type"))?))
     })?;
     if keys.len() > KEY_COLUMNS_MAX || !keys.is_sorted_by(|a, b| a.join_key < b.join_key) {
         return Err(from.corrupt("key order"));
@@ -334,11 +403,18 @@ fn write_projection(out: &mut Writer, projection: &ServiceProjection) {
     out.list(&projection.features, |out, feature| out.u16(*feature));
 }
 
-fn read_projection(from: &mut Reader<'_>, tables: &[Table]) -> Read<ServiceProjection> {
+/// Reads a projection; `on_demand_features` says how many features an on-demand view has.
+fn read_projection(
+    from: &mut Reader<'_>,
+    tables: &[Table],
+    on_demand_features: &dyn Fn(usize) -> Option<usize>,
+) -> Read<ServiceProjection> {
     let table = from.u16("table number")?;
     let view = from.u16("view number")?;
     let schema = tables.get(usize::from(table)).and_then(|table| table.schema.views.get(usize::from(view)));
-    let feature_count = schema.ok_or_else(|| from.corrupt("view number"))?.features.len();
+    let stored = schema.map(|schema| schema.features.len());
+    let feature_count = if table == u16::MAX { on_demand_features(usize::from(view)) } else { stored };
+    let feature_count = feature_count.ok_or_else(|| from.corrupt("view number"))?;
     let alias = from.string("alias")?;
     let join_key_map = from.list("join key map", |from| Ok((from.string("join key")?, from.string("column")?)))?;
     let features = from.list("features", |from| {
@@ -349,7 +425,11 @@ fn read_projection(from: &mut Reader<'_>, tables: &[Table]) -> Read<ServiceProje
     Ok(ServiceProjection { table, view, alias, join_key_map, features })
 }
 
-fn key_type_code(key_type: KeyType) -> u8 {
+pub(crate) fn key_type_of(code: u8) -> Option<KeyType> {
+    KEY_TYPES.iter().find(|(_, known)| *known == code).map(|(key_type, _)| *key_type)
+}
+
+pub(crate) fn key_type_code(key_type: KeyType) -> u8 {
     KEY_TYPES.iter().find(|(known, _)| *known == key_type).map_or(0, |(_, code)| *code)
 }
 
@@ -361,8 +441,11 @@ pub const MANIFEST_MAGIC: [u8; 4] = *b"MZMF";
 pub const MANIFEST_VERSION: u16 = 1;
 /// The version of the page format that a manifest's pages have.
 const PAGE_FORMAT: u16 = 1;
-/// The version of the expressions that a manifest's transforms use: none so far.
-const EXPRESSION_SET: u16 = 0;
+/// The latest version of the expressions that this build computes.
+#[cfg(feature = "expressions")]
+pub(crate) const EXPRESSION_SET_MAX: u16 = EXPRESSION_SET;
+#[cfg(not(feature = "expressions"))]
+pub(crate) const EXPRESSION_SET_MAX: u16 = 0;
 const KEY_TYPES: [(KeyType, u8); 6] = [
     (KeyType::Bool, 1),
     (KeyType::Bytes, 2),

@@ -4,11 +4,13 @@ use alloc::{borrow::Cow, borrow::ToOwned, boxed::Box, string::String, sync::Arc,
 use core::fmt;
 
 use crate::coerce::{coerce, describe};
-use crate::snapshot::{Lookup, LookupColumn, ReadPlan, Snapshot, feature_schema};
+#[cfg(feature = "expressions")]
+use crate::on_demand::{Given, ON_DEMAND_TABLE};
+use crate::snapshot::{Group, Lookup, LookupColumn, ReadPlan, Snapshot, feature_schema};
 use crate::sort::sort_by;
 use crate::{
-    Cell, Column, Expired, KEY_COLUMNS_MAX, KeyHash, KeyPart, PageError, PageKey, PageRef, Request, Response, RowState, Segment,
-    SegmentId, Span, Status, Table, Timestamp, Value, ValueType, WireError,
+    Cell, Column, Expired, KEY_COLUMNS_MAX, KeyHash, KeyPart, Manifest, PageError, PageKey, PageRef, Request, Response, RowState,
+    Segment, SegmentId, Span, Status, Table, Timestamp, Value, ValueType, WireError,
 };
 
 /// What one request may cost. Each host declares its own.
@@ -301,6 +303,8 @@ struct EchoColumn {
     name: String,
     value_type: ValueType,
     values: Vec<Value>,
+    /// Whether the response has it; others are only for on-demand views.
+    shown: bool,
 }
 
 /// Where to look for one entity in one table.
@@ -325,7 +329,8 @@ impl Plan {
         }
         let row_count = row_count_of(request)?;
         check(LimitKind::Entities, row_count, limits.entities_max)?;
-        let feature_count: usize = read.groups.iter().map(|group| group.features.len()).sum();
+        let shown = read.groups.iter().filter(|group| !group.hidden);
+        let feature_count: usize = shown.map(|group| group.features.len()).sum();
         if feature_count == 0 {
             return Err(PlanError::NoFeatures.into());
         }
@@ -387,7 +392,11 @@ impl Plan {
     /// The first instant at which a status of its answer will be another one: when the first row grows too old. `None` where time
     /// changes nothing.
     pub fn changes_at(&self, answer: &Response<'_>) -> Option<Timestamp> {
-        let echo_groups = usize::from(!self.echo.is_empty());
+        #[cfg(feature = "expressions")]
+        if self.read.linked.as_ref().is_some_and(|linked| linked.uses_now) {
+            return Some(self.now);
+        }
+        let echo_groups = usize::from(self.echoed_columns() > 0);
         let mut first = None;
         for (number, group) in self.read.groups.iter().enumerate().filter(|(_, group)| group.ttl != Span::ZERO) {
             let start = (number + echo_groups) * self.row_count;
@@ -405,22 +414,26 @@ impl Plan {
 
     /// The first so many columns of its answer are the request's own.
     pub fn echoed_columns(&self) -> usize {
-        self.echo.len()
+        self.echo.iter().filter(|column| column.shown).count()
     }
 
     fn respond<'a>(&'a self, pages: &[Option<PageRef<'a>>]) -> Result<Response<'a>, Box<AnswerError>> {
         let manifest = self.snapshot.manifest();
         let found = self.find_rows(pages)?;
         let column_count = self.echo.len() + self.read.groups.iter().map(|group| group.features.len()).sum::<usize>();
-        let echo_groups = usize::from(!self.echo.is_empty());
+        let echo_groups = usize::from(self.echoed_columns() > 0);
         let mut response = Response {
             row_count: self.row_count,
             columns: Vec::with_capacity(column_count),
             rows: Vec::with_capacity((self.read.groups.len() + echo_groups) * self.row_count),
             cells: Vec::with_capacity(column_count * self.row_count),
             views: None,
+            #[cfg(feature = "expressions")]
+            made: Vec::new(),
         };
-        for column in &self.echo {
+        #[cfg(feature = "expressions")]
+        let (mut hidden, mut computed) = (Vec::new(), Vec::new());
+        for column in self.echo.iter().filter(|column| column.shown) {
             response.columns.push(Column { name: Cow::Borrowed(&column.name), value_type: &column.value_type, group: 0 });
             response.cells.extend(column.values.iter().map(|value| match value {
                 Value::Null => Cell::Null,
@@ -432,20 +445,37 @@ impl Plan {
         response.rows.extend(core::iter::repeat_n(echoed, echo_groups * self.row_count));
 
         for (number, group) in self.read.groups.iter().enumerate() {
+            #[cfg(feature = "expressions")]
+            if group.table == ON_DEMAND_TABLE {
+                response.rows.extend(core::iter::repeat_n(echoed, self.row_count));
+                for feature in &group.features {
+                    if let Some(schema) = feature_schema(manifest, group, feature) {
+                        computed.push((&schema.value_type, response.cells.len()));
+                    }
+                    response.cells.extend(core::iter::repeat_n(Cell::Null, self.row_count));
+                }
+                self.push_columns(manifest, group, number + echo_groups, &mut response.columns);
+                continue;
+            }
             let rows = found.get(group.lookup * self.row_count..(group.lookup + 1) * self.row_count).unwrap_or_default();
             let first_state = response.rows.len();
             for row in rows {
                 response.rows.push(self.row_state(row, usize::from(group.view), group.time_column, group.ttl)?);
             }
-            let first_cell = response.cells.len();
-            response.cells.resize(first_cell + group.features.len() * self.row_count, Cell::Null);
-            let cells = response.cells.get_mut(first_cell..).unwrap_or_default();
+            #[cfg(feature = "expressions")]
+            let into = if group.hidden { &mut hidden } else { &mut response.cells };
+            #[cfg(not(feature = "expressions"))]
+            let into = &mut response.cells;
+            let first_cell = into.len();
+            into.resize(first_cell + group.features.len() * self.row_count, Cell::Null);
+            let cells = into.get_mut(first_cell..).unwrap_or_default();
             let states = response.rows.get(first_state..).unwrap_or_default();
             // Row by row, as pages lie in memory: a row's values are near each other, a column's are on as many pages as rows.
             for (index, (row, state)) in rows.iter().zip(states).enumerate() {
                 let readable = match state.status {
                     Status::Present => true,
-                    Status::OutsideMaxAge => self.expired == Expired::Value,
+                    // What is computed is computed of what training would have seen.
+                    Status::OutsideMaxAge => self.expired == Expired::Value && !group.hidden,
                     Status::NotFound | Status::NullValue => false,
                 };
                 let (Some(row), true) = (row, readable) else { continue };
@@ -457,16 +487,19 @@ impl Plan {
                     place += self.row_count;
                 }
             }
-            for feature in &group.features {
-                let Some(schema) = feature_schema(manifest, group, feature) else { continue };
-                let name = if self.full_feature_names { &feature.full_name } else { &schema.name };
-                let group = number + echo_groups;
-                response.columns.push(Column { name: Cow::Borrowed(name), value_type: &schema.value_type, group });
+            if !group.hidden {
+                self.push_columns(manifest, group, number + echo_groups, &mut response.columns);
             }
+        }
+        #[cfg(feature = "expressions")]
+        if let Some(linked) = &self.read.linked {
+            let request = |name: &str| self.echo.iter().find(|column| column.name == name).map(|column| column.values.as_slice());
+            let given = Given { rows: self.row_count, now: self.now, hidden: &hidden, request: &request };
+            linked.compute(&given, &computed, &mut response);
         }
         if self.include_view_metadata {
             let mut views: Vec<Cow<'_, str>> = Vec::new();
-            for group in &self.read.groups {
+            for group in self.read.groups.iter().filter(|group| !group.hidden) {
                 if !views.iter().any(|known| *known == group.display_name) {
                     views.push(Cow::Borrowed(&group.display_name));
                 }
@@ -474,6 +507,15 @@ impl Plan {
             response.views = Some(views);
         }
         Ok(response)
+    }
+
+    /// Names the columns of a group.
+    fn push_columns<'a>(&'a self, manifest: &'a Manifest, group: &'a Group, number: usize, columns: &mut Vec<Column<'a>>) {
+        for feature in &group.features {
+            let Some(schema) = feature_schema(manifest, group, feature) else { continue };
+            let name = if self.full_feature_names { &feature.full_name } else { &schema.name };
+            columns.push(Column { name: Cow::Borrowed(name), value_type: &schema.value_type, group: number });
+        }
     }
 
     /// The row of each lookup and entity, lookup-major.
@@ -597,7 +639,7 @@ impl Plan {
             });
             let value_type = match key {
                 Some(wanted) => Some(wanted.key_type.value_type()),
-                None => read.request_fields.iter().find(|(name, _)| *name == column.name).map(|(_, found)| found.clone()),
+                None => read.request_fields.iter().find(|field| field.name == column.name).map(|field| field.value_type.clone()),
             };
             // A column that nothing needs is left out, as Feast does.
             let Some(value_type) = value_type else { continue };
@@ -614,7 +656,8 @@ impl Plan {
                     found: describe(value),
                 })?);
             }
-            self.echo.push(EchoColumn { name, value_type, values });
+            let shown = key.is_some() || read.request_fields.iter().any(|field| field.name == name && field.echoed);
+            self.echo.push(EchoColumn { name, value_type, values, shown });
         }
         let missing = |column: &str, needed_by: &str| PlanError::MissingColumn {
             column: column.to_owned(),
@@ -640,9 +683,9 @@ impl Plan {
                 self.key_columns.push(index);
             }
         }
-        for (field, _) in &read.request_fields {
-            if !self.echo.iter().any(|known| known.name == *field) {
-                return Err(missing(field, "request data").into());
+        for field in &read.request_fields {
+            if !self.echo.iter().any(|known| known.name == field.name) {
+                return Err(missing(&field.name, "request data").into());
             }
         }
         Ok(())

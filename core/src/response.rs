@@ -21,6 +21,9 @@ pub struct Response<'a> {
     pub cells: Vec<Cell<'a>>,
     /// The views that answered, with their aliases, if the request asked for them.
     pub views: Option<Vec<Cow<'a, str>>>,
+    /// The payloads of [`Cell::Made`].
+    #[cfg(feature = "expressions")]
+    pub made: Vec<u8>,
 }
 
 /// A column of a response.
@@ -85,9 +88,25 @@ pub enum Cell<'a> {
     Null,
     /// A value of the request.
     Request(&'a Value),
+    /// A payload that an expression made: these bytes of [`Response::made`].
+    #[cfg(feature = "expressions")]
+    Made {
+        /// Where it begins.
+        start: u32,
+        /// Where it ends.
+        end: u32,
+    },
 }
 
 impl<'a> Response<'a> {
+    /// What cells that were computed are in.
+    pub(crate) fn made(&self) -> &[u8] {
+        #[cfg(feature = "expressions")]
+        return &self.made;
+        #[cfg(not(feature = "expressions"))]
+        &[]
+    }
+
     /// The status of the value in this column and row.
     pub fn status(&self, column: &Column<'_>, row: usize, cell: &Cell<'_>) -> RowState {
         let state = self

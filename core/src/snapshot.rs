@@ -4,6 +4,8 @@ use alloc::{borrow::ToOwned, boxed::Box, string::String, sync::Arc, vec::Vec};
 use core::fmt;
 
 use crate::names::Names;
+#[cfg(feature = "expressions")]
+use crate::on_demand::{Linked, ON_DEMAND_TABLE};
 use crate::plan::{Plan, PlanError};
 use crate::{FormatError, Head, KeyType, Limits, Manifest, Request, Selection, SnapshotId, Span, Timestamp, ValueType};
 
@@ -34,9 +36,21 @@ pub(crate) struct ReadPlan {
     /// The views to read, in response order.
     pub(crate) groups: Vec<Group>,
     /// The columns of request data to echo.
-    pub(crate) request_fields: Vec<(String, ValueType)>,
+    pub(crate) request_fields: Vec<RequestField>,
     /// A short feature name that two groups share, with the names of both.
     pub(crate) collision: Option<[String; 3]>,
+    /// What computes the features of on-demand views.
+    #[cfg(feature = "expressions")]
+    pub(crate) linked: Option<Linked>,
+}
+
+/// A field of request data.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestField {
+    pub(crate) name: String,
+    pub(crate) value_type: ValueType,
+    /// Whether the response has it too.
+    pub(crate) echoed: bool,
 }
 
 /// A table's key and the request columns that hold it.
@@ -67,6 +81,8 @@ pub(crate) struct Group {
     /// The name for the view in long feature names.
     pub(crate) display_name: String,
     pub(crate) features: Vec<GroupFeature>,
+    /// Whether it is not in the response: only on-demand views want it. Such groups come after all others.
+    pub(crate) hidden: bool,
 }
 
 /// A feature of a group.
@@ -173,6 +189,10 @@ impl Snapshot {
                 names.push(&view.name, (number, index));
             }
         }
+        #[cfg(feature = "expressions")]
+        for (view, number) in manifest.on_demand_views.iter().zip(0_u16..) {
+            names.push(&view.name, (ON_DEMAND_TABLE, number));
+        }
         names.sort();
         let views = names.numbers().collect();
         let mut names = Names::default();
@@ -197,9 +217,12 @@ impl Snapshot {
                 .request_sources
                 .iter()
                 .filter_map(|number| manifest.request_sources.get(usize::from(*number)))
-                .flat_map(|source| source.fields.iter().map(|field| (field.name.clone(), field.value_type.clone())))
+                .flat_map(|source| &source.fields)
+                .map(|field| RequestField { name: field.name.clone(), value_type: field.value_type.clone(), echoed: true })
                 .collect();
             read.find_collision(&manifest);
+            #[cfg(feature = "expressions")]
+            read.link(&manifest);
             services.push(Arc::new(read));
         }
         Self { inner: Arc::new(Inner { id, epoch, issued_at, manifest, views, services, services_by_name }) }
@@ -254,17 +277,15 @@ impl Snapshot {
             };
             let numbers = self.inner.view_named(view).ok_or_else(|| PlanError::UnknownView {
                 view: view.to_owned(),
-                known: some_names(self.inner.views.iter().filter_map(|numbers| Some(self.inner.view(*numbers)?.name.as_str()))),
+                known: some_names(self.inner.views.iter().filter_map(|numbers| Some(view_of(self.manifest(), *numbers)?.0))),
             })?;
-            let schema = self.inner.view(numbers);
-            let feature_number = schema.and_then(|schema| schema.features.iter().position(|known| known.name == feature));
+            let schema = view_of(self.manifest(), numbers).map(|(_, features)| features);
+            let feature_number = schema.and_then(|schema| schema.iter().position(|known| known.name == feature));
             let Some(feature_number) = feature_number else {
                 return Err(PlanError::UnknownFeature {
                     view: view.to_owned(),
                     feature: feature.to_owned(),
-                    known: schema
-                        .map(|schema| some_names(schema.features.iter().map(|known| known.name.as_str())))
-                        .unwrap_or_default(),
+                    known: schema.map(|schema| some_names(schema.iter().map(|known| known.name.as_str()))).unwrap_or_default(),
                 }
                 .into());
             };
@@ -284,17 +305,15 @@ impl Snapshot {
             read.add(&self.inner.manifest, numbers, None, &[], features.into_iter());
         }
         read.find_collision(&self.inner.manifest);
+        #[cfg(feature = "expressions")]
+        read.link(&self.inner.manifest);
         Ok(read)
     }
 }
 
 impl Inner {
-    fn view(&self, (table, view): (u16, u16)) -> Option<&crate::ViewSchema> {
-        self.manifest.tables.get(usize::from(table))?.schema.views.get(usize::from(view))
-    }
-
     fn view_named(&self, name: &str) -> Option<(u16, u16)> {
-        let name_of = |numbers: (u16, u16)| self.view(numbers).map_or("", |view| &view.name);
+        let name_of = |numbers: (u16, u16)| view_of(&self.manifest, numbers).map_or("", |(name, _)| name);
         let at = self.views.binary_search_by(|numbers| name_of(*numbers).cmp(name)).ok()?;
         self.views.get(at).copied()
     }
@@ -311,7 +330,7 @@ impl Inner {
 
 impl ReadPlan {
     /// Adds a group. The numbers are those of an existing view and existing features; others add nothing.
-    fn add(
+    pub(crate) fn add(
         &mut self,
         manifest: &Manifest,
         (table, view): (u16, u16),
@@ -319,6 +338,10 @@ impl ReadPlan {
         join_key_map: &[(String, String)],
         features: impl Iterator<Item = usize>,
     ) {
+        #[cfg(feature = "expressions")]
+        if table == ON_DEMAND_TABLE {
+            return self.add_on_demand(manifest, view, alias, features);
+        }
         let Some(entry) = manifest.tables.get(usize::from(table)) else { return };
         let Some(schema) = entry.schema.views.get(usize::from(view)) else { return };
         let columns = entry
@@ -344,7 +367,30 @@ impl ReadPlan {
                 Some(GroupFeature { number, column: time_column + 1 + number, full_name })
             })
             .collect();
-        self.groups.push(Group { lookup, table, view, ttl: schema.ttl, time_column, display_name, features });
+        self.groups.push(Group { lookup, table, view, ttl: schema.ttl, time_column, display_name, features, hidden: false });
+    }
+
+    /// Adds a group of an on-demand view, which has no rows to look up.
+    #[cfg(feature = "expressions")]
+    fn add_on_demand(&mut self, manifest: &Manifest, view: u16, alias: Option<&str>, features: impl Iterator<Item = usize>) {
+        let Some(schema) = manifest.on_demand_views.get(usize::from(view)) else { return };
+        let display_name = alias.unwrap_or(&schema.name).to_owned();
+        let features = features
+            .filter_map(|number| {
+                let full_name = alloc::format!("{display_name}__{}", schema.features.get(number)?.name);
+                Some(GroupFeature { number, column: number, full_name })
+            })
+            .collect();
+        self.groups.push(Group {
+            lookup: usize::MAX,
+            table: ON_DEMAND_TABLE,
+            view,
+            ttl: Span::ZERO,
+            time_column: 0,
+            display_name,
+            features,
+            hidden: false,
+        });
     }
 
     fn find_collision(&mut self, manifest: &Manifest) {
@@ -370,7 +416,17 @@ pub(crate) fn feature_schema<'a>(
     group: &Group,
     feature: &GroupFeature,
 ) -> Option<&'a crate::FeatureSchema> {
-    manifest.tables.get(usize::from(group.table))?.schema.views.get(usize::from(group.view))?.features.get(feature.number)
+    view_of(manifest, (group.table, group.view))?.1.get(feature.number)
+}
+
+/// The name and features of the view of these numbers, stored or on demand.
+fn view_of(manifest: &Manifest, (table, view): (u16, u16)) -> Option<(&str, &[crate::FeatureSchema])> {
+    #[cfg(feature = "expressions")]
+    if table == ON_DEMAND_TABLE {
+        return manifest.on_demand_views.get(usize::from(view)).map(|view| (view.name.as_str(), view.features.as_slice()));
+    }
+    let view = manifest.tables.get(usize::from(table))?.schema.views.get(usize::from(view))?;
+    Some((&view.name, &view.features))
 }
 
 /// A few of the names there are, for an error's reader.

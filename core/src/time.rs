@@ -63,6 +63,11 @@ impl Timestamp {
     /// Without an offset it is UTC; digits of the fraction past the ninth are dropped. `None` where the text is no instant
     /// or outside the range of i64 nanoseconds.
     pub fn parse(text: &str) -> Option<Self> {
+        Some(Self::parse_with_offset(text)?.0)
+    }
+
+    /// What [`Timestamp::parse`] reads, and the seconds east of UTC of its offset.
+    pub(crate) fn parse_with_offset(text: &str) -> Option<(Self, i32)> {
         let mut rest = text.as_bytes();
         let year = take_digits(4, &mut rest)?;
         take(b"-", &mut rest)?;
@@ -73,7 +78,7 @@ impl Timestamp {
             return None;
         }
         let mut seconds = days_from_civil(year, month, day).checked_mul(86_400)?;
-        let mut nanos = 0;
+        let (mut nanos, mut offset) = (0, 0);
         if take(b"Tt ", &mut rest).is_some() {
             let hour = take_digits(2, &mut rest)?;
             take(b":", &mut rest)?;
@@ -91,14 +96,15 @@ impl Timestamp {
                     nanos += digit * place;
                 }
             }
-            seconds -= take_offset(&mut rest)?;
+            offset = take_offset(&mut rest)?;
+            seconds -= offset;
         }
         if !rest.is_empty() {
             return None;
         }
         // As i128, since seconds below the range may be brought into it by the fraction.
         let total = i128::from(seconds) * i128::from(NANOS_PER_SECOND) + i128::from(nanos);
-        i64::try_from(total).ok().map(Self)
+        Some((Self(i64::try_from(total).ok()?), offset as i32))
     }
 }
 
@@ -237,7 +243,7 @@ impl fmt::Display for Span {
 /// (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`).
 ///
 /// Days are those of some [`Timestamp`]: the years 1677 to 2262, so that 32 bits hold everything.
-fn civil_from_days(days: i64) -> (u32, u32, u32) {
+pub(crate) fn civil_from_days(days: i64) -> (u32, u32, u32) {
     let shifted = (days + 719_468) as u32;
     let era = shifted / 146_097;
     let day_of_era = shifted % 146_097;
@@ -251,7 +257,7 @@ fn civil_from_days(days: i64) -> (u32, u32, u32) {
 }
 
 /// (year, month, day) to days since 1970-01-01 (the inverse of [`civil_from_days`], same source).
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+pub(crate) fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let shifted_year = if month <= 2 { year - 1 } else { year };
     let era = shifted_year.div_euclid(400);
     let year_of_era = shifted_year.rem_euclid(400);
@@ -261,7 +267,7 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + day_of_era - 719_468
 }
 
-fn days_in_month(year: i64, month: i64) -> i64 {
+pub(crate) fn days_in_month(year: i64, month: i64) -> i64 {
     match month {
         2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
         2 => 28,
@@ -274,7 +280,7 @@ fn days_in_month(year: i64, month: i64) -> i64 {
 pub const RFC3339_BYTES_MAX: usize = 30;
 /// Nanoseconds in a second.
 pub const NANOS_PER_SECOND: i64 = 1_000_000_000;
-const NANOS_PER_DAY: i64 = 86_400 * NANOS_PER_SECOND;
+pub(crate) const NANOS_PER_DAY: i64 = 86_400 * NANOS_PER_SECOND;
 const SPAN_UNITS: [(&str, i64); 7] = [
     ("d", NANOS_PER_DAY),
     ("h", 3_600 * NANOS_PER_SECOND),

@@ -232,7 +232,7 @@ pub(crate) fn text(bytes: &[u8]) -> Result<&str, PayloadError> {
 }
 
 /// LEB128, unsigned.
-fn put_varint(mut value: u64, out: &mut Vec<u8>) {
+pub(crate) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;

@@ -17,6 +17,10 @@ mod tests;
 use alloc::borrow::ToOwned;
 
 pub use error::{WireError, write_error_json};
+#[cfg(feature = "expressions")]
+pub use response_write::value_text;
+#[cfg(feature = "expressions")]
+pub(crate) use response_write::{UUID_TEXT_BYTES, uuid_text, zoned_text};
 
 /// How many values one request may hold, nested ones and feature references included: it bounds the memory that a small body
 /// can ask for.

@@ -39,6 +39,7 @@ pub fn manifest() -> Manifest {
         input_digest: [0; 32],
         tables: vec![Table { base: Some(base), ..Table::empty(schema()) }],
         request_sources: vec![],
+        on_demand_views: vec![],
         services: vec![Service { name: "all".into(), projections: vec![projection], request_sources: vec![] }],
     }
 }

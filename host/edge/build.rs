@@ -23,7 +23,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::copy(spin, out.join("spin.wasm"))?;
     browser(&out.join("browser"), "browser")?;
     // What checks signatures is a third more: an own bundle for who wants it.
-    browser(&out.join("browser-trust"), "browser,trust")
+    browser(&out.join("browser-trust"), "browser,trust")?;
+    // So is what computes on-demand features.
+    browser(&out.join("browser-expressions"), "browser,expressions")?;
+    browser(&out.join("browser-trust-expressions"), "browser,trust,expressions")
 }
 
 /// `index_bg.wasm`, and the module `index.js` that calls it.

@@ -1,5 +1,7 @@
 //! The requests that every host must answer alike.
 
+use super::expressions;
+
 /// A few hundred requests: every feature, service and alias; entities that are there, absent, null, expired or given as text;
 /// and what is wrong.
 pub(crate) fn corpus() -> Vec<String> {
@@ -27,6 +29,7 @@ pub(crate) fn corpus() -> Vec<String> {
         requests.push(format!(r#"{{"features": ["kinds:{feature}"], "entities": {{"user_id": [1, 2, 3, 999]}}}}"#));
     }
     requests.push(r#"{"features": ["blobs:raw", "kinds:big"], "entities": {"user_id": [1, 2, 3, 999]}}"#.to_owned());
+    requests.extend(computed());
     for (user, item) in [("[1, 2]", r#"["a", "b"]"#), ("[3]", r#"["ü"]"#), ("[4]", "[null]"), ("[5]", r#"["nobody"]"#)] {
         requests.push(format!(r#"{{"features": ["pairs:clicks"], "entities": {{"user_id": {user}, "item": {item}}}}}"#));
         requests.push(format!(
@@ -67,5 +70,30 @@ pub(crate) fn corpus() -> Vec<String> {
         ]
         .map(String::from),
     );
+    requests
+}
+
+/// Every on-demand feature: over stored features, over odd values of the request, and without any.
+fn computed() -> Vec<String> {
+    let mut requests = Vec::new();
+    for users in ["[1, 2, 3, 4, 5, 6]", "[7, 8, 9, 10, 12, 999]"] {
+        for expired in ["null", "value"] {
+            requests.push(format!(
+                r#"{{"feature_service": "computed", "entities": {{"user_id": {users}, "amount": [0, 1, 2.5, null, -3, "nan"]}}, "full_feature_names": true, "expired": "{expired}"}}"#
+            ));
+        }
+        for feature in expressions::checked_features() {
+            requests.push(format!(
+                r#"{{"features": ["{feature}", "profile:age"], "entities": {{"user_id": {users}, "amount": [0, 1, 2.5, null, -3, "nan"]}}}}"#
+            ));
+        }
+    }
+    for features in expressions::function_features().chunks(16) {
+        let features: Vec<String> = features.iter().map(|feature| format!("\"{feature}\"")).collect();
+        requests.push(format!(r#"{{"features": [{}], "entities": {}}}"#, features.join(", "), expressions::ODD));
+    }
+    requests.push(r#"{"features": ["checks:worth"], "entities": {"user_id": [1]}}"#.to_owned());
+    requests.push(r#"{"features": ["checks:nothing"], "entities": {"user_id": [1]}}"#.to_owned());
+    requests.push(r#"{"features": ["checks:key"], "entities": {"amount": [1]}}"#.to_owned());
     requests
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub(crate) mod corpus;
+pub(crate) mod expressions;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -38,6 +39,7 @@ impl Repo {
     /// A repository with views of one, two and no keys, in JSON and CSV, with nulls, old rows and nested values.
     pub(crate) fn every_type() -> Self {
         let repo = Self::new(DEFINITIONS);
+        repo.write("features/computed.yaml", &expressions::definitions());
         let mut users = String::new();
         for user in 1..=12 {
             // User 5's row is far older than the view's ttl.

@@ -39,7 +39,7 @@ struct Site {
 
 impl Site {
     fn start() -> Self {
-        Self::of(&build("browser"))
+        Self::of(&build_with(&["browser", "--expressions"]))
     }
 
     /// With the bundle in this folder.
@@ -81,7 +81,7 @@ impl Site {
 
 /// What the bundle that checks signatures says to a body: for each of some stores, whom to trust and which epoch was seen.
 pub(super) fn trusting(cases: &[(&Keys, Value, u64)], body: &str) -> Vec<Value> {
-    let site = Site::of(&build_with(&["browser", "--trust"]));
+    let site = Site::of(&build_with(&["browser", "--trust", "--expressions"]));
     let mut chromium = Chromium::start(&site);
     let ask = |(number, (keys, trust, seen)): (usize, &(&Keys, Value, u64))| {
         let folder = format!("/case-{number}/");

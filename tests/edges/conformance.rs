@@ -97,6 +97,8 @@ fn others() -> Vec<Asked> {
 fn scenario(body: &str, status: u16) -> String {
     let has = |part: &str| body.contains(part);
     let about = match status {
+        200 if has("checks") || has("chained") || has("computed") => "computed from features",
+        200 if has("functions:") => "functions, odd values",
         200 if has("friends") => "service with alias and join-key map",
         200 if has("feature_service") => "service with request data",
         200 if has("blobs") => "bytes",

@@ -5,12 +5,12 @@ use std::process::Command;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 
-use super::build;
+use super::{build, build_with};
 use crate::common::mezze;
 
 /// The answers of the bundle for browsers, in Node.
 pub(super) fn answers(keys: &[(String, Vec<u8>)], requests: &[String]) -> Vec<serde_json::Value> {
-    let folder = build("browser");
+    let folder = build_with(&["browser", "--expressions"]);
     let write = |name: &str, json: serde_json::Value| {
         let path = folder.path().join(name);
         fs::write(&path, json.to_string()).expect("the file can be written");

@@ -301,7 +301,7 @@ fn the_native_server_refuses_what_is_not_signed() {
 #[test]
 fn the_bundle_for_browsers_refuses_every_attack_in_node() {
     let world = World::new();
-    let folder = super::build_with(&["browser", "--trust"]);
+    let folder = super::build_with(&["browser", "--trust", "--expressions"]);
     let bundle = folder.path().join("bundle");
     let attacks = attacks(&world);
     let cases: Vec<serde_json::Value> = attacks
@@ -321,7 +321,7 @@ fn the_bundle_for_browsers_refuses_every_attack_in_node() {
     let case = |trust: serde_json::Value| json!({ "keys": cases[0]["keys"], "body": BODY, "seen": 0, "trust": trust });
     let said = in_node(&bundle, &[case(json!({ "keys": ["nonsense"] })), case(json!({ "keys": [] }))], folder.path());
     assert!(said.iter().all(|answer| answer["said"].as_str().is_some_and(|said| said.contains("trust.keys"))), "{said:?}");
-    let without = super::build("browser");
+    let without = super::build_with(&["browser", "--expressions"]);
     let said = in_node(&without.path().join("bundle"), &[case(json!({ "keys": ["nonsense"] }))], folder.path());
     assert!(said[0]["said"].as_str().is_some_and(|said| said.contains("mezze edge build browser --trust")), "{said:?}");
 }

@@ -53,7 +53,10 @@ fn two_replicas(url: &str) -> Repo {
 /// What a host of this version says that serves everything.
 fn serving(epoch: u64) -> Value {
     let formats = json!({ "head": [HEAD_VERSION], "manifest": [MANIFEST_VERSION], "page": [PAGE_VERSION] });
-    json!({ "epoch": epoch, "snapshot": "", "age_seconds": 1, "project": "test", "formats": formats })
+    json!({
+        "epoch": epoch, "snapshot": "", "age_seconds": 1, "project": "test", "formats": formats,
+        "expression_sets": [mezze_core::EXPRESSION_SET],
+    })
 }
 
 /// The epoch of a replica, after checking that it is whole.
@@ -87,6 +90,17 @@ fn a_host_that_cannot_be_reached_or_cannot_read_the_format_keeps_everything_as_i
         assert_eq!((epoch_of(&repo, "one"), epoch_of(&repo, "two")), (None, None));
         assert_eq!(host.asked(), ["/v1/snapshot"]);
     }
+}
+
+#[test]
+fn a_host_that_cannot_compute_expressions_gets_no_snapshot_that_needs_them() {
+    let mut old = serving(3);
+    old["expression_sets"] = json!([]);
+    let host = Host::start(old, || Response::new(500, ""));
+    let repo = host.repo();
+    let said = fails(&repo, &["publish", "--to", "one"], 2);
+    assert!(said.contains("it needs version 1 of expressions, the host has []") && said.contains("mezze edge build"), "{said}");
+    assert_eq!(epoch_of(&repo, "one"), None);
 }
 
 #[test]

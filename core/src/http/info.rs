@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use super::{HttpConfig, Served};
+use crate::manifest::EXPRESSION_SET_MAX;
 use crate::wire::encoder::Encoder;
 use crate::{HEAD_VERSION, MANIFEST_VERSION, MediaType, PAGE_VERSION, RFC3339_BYTES_MAX, Timestamp};
 
@@ -58,7 +59,11 @@ pub(super) fn write_info(config: &HttpConfig, served: &Served<'_>, media_type: M
     }
     encoder.end_map();
     encoder.key(8, "expression_sets");
-    encoder.begin_list(0);
+    // 0 is a snapshot without expressions, which every bundle can serve.
+    encoder.begin_list(usize::from(EXPRESSION_SET_MAX > 0));
+    if EXPRESSION_SET_MAX > 0 {
+        encoder.int(i64::from(EXPRESSION_SET_MAX));
+    }
     encoder.end_list();
     encoder.key(9, "transforms");
     encoder.begin_list(0);

@@ -34,7 +34,7 @@ impl Response<'_> {
             let Some(column) = self.columns.get(number) else { continue };
             encoder.separate(index);
             let cell = self.cells.get(number * self.row_count + row).unwrap_or(&Cell::Null);
-            write_cell(column.value_type, cell, &mut encoder)?;
+            write_cell(column.value_type, cell, self.made(), &mut encoder)?;
         }
         encoder.end_list();
         Ok(json)
@@ -161,7 +161,7 @@ fn write_values(
         if matches!(cell, Cell::Null) {
             null_values |= response.status(column, row, cell).status == Status::NullValue;
         }
-        write_cell(column.value_type, cell, encoder).map_err(|cause| WireError::Value {
+        write_cell(column.value_type, cell, response.made(), encoder).map_err(|cause| WireError::Value {
             column: String::from(&*column.name),
             row,
             cause,
@@ -188,8 +188,19 @@ fn write_states(
     encoder.end_list();
 }
 
-pub(super) fn write_cell(value_type: &ValueType, cell: &Cell<'_>, encoder: &mut Encoder<'_>) -> Result<(), PayloadError> {
+/// Writes a cell; `made` is what cells that were computed are in.
+pub(super) fn write_cell(
+    value_type: &ValueType,
+    cell: &Cell<'_>,
+    made: &[u8],
+    encoder: &mut Encoder<'_>,
+) -> Result<(), PayloadError> {
     match cell {
+        #[cfg(feature = "expressions")]
+        Cell::Made { start, end } => {
+            let payload = made.get(*start as usize..*end as usize).ok_or(PayloadError::Corrupt)?;
+            write_payload(value_type, payload, 0, encoder)?;
+        }
         Cell::Null => encoder.null(),
         Cell::Int(value) => write_int(value_type, *value, encoder)?,
         Cell::Float32(value) => encoder.float32(*value),
@@ -329,18 +340,30 @@ fn write_value(value_type: &ValueType, value: &Value, depth: usize, encoder: &mu
 
 /// Writes the lower-case hyphenated form.
 fn write_uuid(uuid: &[u8; UUID_BYTES], encoder: &mut Encoder<'_>) {
-    let mut form = [b'-'; UUID_BYTES * 2 + 4];
+    encoder.word(uuid_text(uuid, &mut [0; UUID_TEXT_BYTES]));
+}
+
+/// The lower-case hyphenated form.
+pub(crate) fn uuid_text<'b>(uuid: &[u8; UUID_BYTES], form: &'b mut [u8; UUID_TEXT_BYTES]) -> &'b str {
+    *form = [b'-'; UUID_TEXT_BYTES];
     let digits = form.iter_mut().enumerate().filter(|(at, _)| !matches!(at, 8 | 13 | 18 | 23));
     let nibbles = uuid.iter().flat_map(|byte| [byte >> 4, byte & 15]);
     for ((_, digit), nibble) in digits.zip(nibbles) {
         *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
     }
-    encoder.word(str::from_utf8(&form).unwrap_or_default());
+    str::from_utf8(form).unwrap_or_default()
 }
 
-/// Writes the local time with its offset, which RFC 3339 has in whole minutes within a day; an instant whose offset or local time
-/// cannot be written so is written in UTC, which is the same instant.
+/// Bytes of the hyphenated form.
+pub(crate) const UUID_TEXT_BYTES: usize = UUID_BYTES * 2 + 4;
+
 fn write_zoned(nanos: i64, offset_seconds: i32, encoder: &mut Encoder<'_>) {
+    encoder.word(&zoned_text(nanos, offset_seconds));
+}
+
+/// The local time with its offset, which RFC 3339 has in whole minutes within a day; an instant whose offset or local time
+/// cannot be written so is written in UTC, which is the same instant.
+pub(crate) fn zoned_text(nanos: i64, offset_seconds: i32) -> String {
     let writable = offset_seconds % 60 == 0 && offset_seconds.unsigned_abs() < 86_400;
     let local = nanos.checked_add(i64::from(offset_seconds) * NANOS_PER_SECOND).filter(|_| writable);
     let (local, offset_seconds) = local.map_or((nanos, 0), |local| (local, offset_seconds));
@@ -357,7 +380,20 @@ fn write_zoned(nanos: i64, offset_seconds: i32, encoder: &mut Encoder<'_>) {
         }
         form.push_str(separator);
     }
-    encoder.word(&form);
+    form
+}
+
+/// The text of a value whose type has one, as responses have it: of UUIDs and instants with an offset.
+#[cfg(feature = "expressions")]
+pub fn value_text(value_type: &ValueType, value: &Value) -> Option<String> {
+    match (value_type, value) {
+        (ValueType::Uuid | ValueType::TimeUuid, Value::Bytes(bytes)) => {
+            Some(uuid_text(bytes.as_slice().try_into().ok()?, &mut [0; UUID_TEXT_BYTES]).into())
+        }
+        (ValueType::ZonedTimestamp, Value::Zoned { nanos, offset_seconds }) => Some(zoned_text(*nanos, *offset_seconds)),
+        (ValueType::String | ValueType::Json | ValueType::Decimal, Value::String(text)) => Some(text.clone()),
+        _ => None,
+    }
 }
 
 fn mismatch(expected: &ValueType) -> PayloadError {

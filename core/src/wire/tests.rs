@@ -84,6 +84,7 @@ fn response_of<'a>(value_type: &'a ValueType, cells: Vec<Cell<'a>>) -> Response<
         rows: vec![RowState { status: Status::Present, event_time: Timestamp::EPOCH }; cells.len()],
         cells,
         views: None,
+        made: vec![],
     }
 }
 
@@ -193,6 +194,7 @@ fn documented_response<'a>(ids: &'a [Value]) -> Response<'a> {
             .chain([Cell::Int(368), Cell::Int(12), Cell::Null])
             .collect(),
         views: Some(vec!["driver_stats".into()]),
+        made: vec![],
     }
 }
 
@@ -276,6 +278,7 @@ fn every_status_is_written_and_nulls_differ_from_the_rest_of_their_group() {
         ]
         .concat(),
         views: None,
+        made: vec![],
     };
     let parsed: serde_json::Value = serde_json::from_str(&json_of(&response)).expect("the response is JSON");
     let statuses: Vec<_> = (0..4).map(|column| parsed["results"][column]["statuses"].to_string()).collect();
@@ -289,7 +292,7 @@ fn every_status_is_written_and_nulls_differ_from_the_rest_of_their_group() {
 
 #[test]
 fn a_response_of_nothing_is_whole() {
-    let response = Response { row_count: 0, columns: vec![], rows: vec![], cells: vec![], views: None };
+    let response = Response { row_count: 0, columns: vec![], rows: vec![], cells: vec![], views: None, made: vec![] };
     expect![[r#"{"results":[],"metadata":{"feature_names":[]}}"#]].assert_eq(&json_of(&response));
     let response = response_of(&ValueType::Int64, vec![]);
     expect![[r#"{"results":[{"values":[],"statuses":[],"event_timestamps":[]}],"metadata":{"feature_names":["f"]}}"#]]
@@ -592,6 +595,7 @@ mod msgpack {
             super::super::response_write::write_cell(
                 &value_type,
                 &Cell::Request(&owned),
+                &[],
                 &mut Encoder { media_type: MediaType::MessagePack, out: &mut out },
             )
             .expect("the value is of the type");
@@ -601,7 +605,7 @@ mod msgpack {
             let list = Value::List(vec![Value::Null; length]);
             let mut out = Vec::new();
             let mut encoder = Encoder { media_type: MediaType::MessagePack, out: &mut out };
-            super::super::response_write::write_cell(&type_of("list<int64>"), &Cell::Request(&list), &mut encoder)
+            super::super::response_write::write_cell(&type_of("list<int64>"), &Cell::Request(&list), &[], &mut encoder)
                 .expect("it is a list");
             assert_eq!(out, packed(&json!(vec![(); length])));
         }
@@ -841,6 +845,7 @@ impl Model {
                 })
                 .collect(),
             views: None,
+            made: vec![],
         }
     }
 

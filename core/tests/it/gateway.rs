@@ -119,6 +119,7 @@ pub(crate) fn snapshot(epoch: u64) -> (SnapshotId, Vec<u8>) {
         input_digest: [epoch as u8; 32],
         tables: vec![Table { watermarks: vec![Timestamp::from_seconds(EVENT)], base: Some(base), ..Table::empty(schema) }],
         request_sources: vec![],
+        on_demand_views: vec![],
         services: vec![Service { name: "ü both".into(), projections: vec![projection], request_sources: vec![] }],
     };
     let bytes = manifest.encode().expect("it is small");
@@ -562,7 +563,7 @@ fn a_host_says_what_it_serves() {
             vary: Accept, X-Mezze-Epoch
             content-type: application/json
 
-            {"snapshot":"20e3f3a6ab1df0e10e8dcb210120c2c3","epoch":1,"issued_at":"1970-01-01T00:17:23Z","age_seconds":7,"project":"test","views":[{"name":"counts","newest_event":"1970-01-01T00:16:40Z"}],"services":["ü both"],"formats":{"head":[1],"manifest":[1],"page":[1]},"expression_sets":[],"transforms":[],"limits":{"body_bytes":1048576,"entities":1000,"values":100000,"pages":12},"trust":{"required":false,"keys":[],"signed":false}}
+            {"snapshot":"20e3f3a6ab1df0e10e8dcb210120c2c3","epoch":1,"issued_at":"1970-01-01T00:17:23Z","age_seconds":7,"project":"test","views":[{"name":"counts","newest_event":"1970-01-01T00:16:40Z"}],"services":["ü both"],"formats":{"head":[1],"manifest":[1],"page":[1]},"expression_sets":[1],"transforms":[],"limits":{"body_bytes":1048576,"entities":1000,"values":100000,"pages":12},"trust":{"required":false,"keys":[],"signed":false}}
         "#]],
     );
     check(

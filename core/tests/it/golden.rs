@@ -222,6 +222,7 @@ fn objects() -> Vec<(&'static str, Vec<u8>)> {
             name: "order".into(),
             fields: vec![FeatureSchema::new("amount", ValueType::Float64)],
         }],
+        on_demand_views: vec![],
         services: vec![
             Service {
                 name: "all".into(),

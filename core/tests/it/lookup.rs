@@ -131,6 +131,7 @@ fn manifest(base: Option<Segment>, delta: Option<Segment>) -> Manifest {
             name: "order".into(),
             fields: vec![FeatureSchema::new("amount", ValueType::Float64)],
         }],
+        on_demand_views: vec![],
         services: vec![
             Service {
                 name: "both".into(),
@@ -229,6 +230,7 @@ fn show(response: &Response<'_>) -> String {
                 Cell::Float64(value) => value.to_string(),
                 Cell::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
                 Cell::Request(value) => format!("{value:?}"),
+                Cell::Made { start, end } => format!("{:?}", &response.made[start as usize..end as usize]),
             };
             out += &format!(" | {value} {} {}", state.status.name(), state.event_time.seconds());
         }

@@ -1,4 +1,5 @@
 //! The core from outside: pages and lookups.
+mod expressions;
 mod gateway;
 mod golden;
 mod lookup;

@@ -221,6 +221,7 @@ fn check(before: &Rows, after: &Rows, base_buckets: u32, delta_buckets: u32, shi
         input_digest: [0; 32],
         tables: vec![table],
         request_sources: vec![],
+        on_demand_views: vec![],
         services: vec![],
     };
     let bytes = manifest.encode().expect("it is small");

@@ -74,12 +74,16 @@ pub(crate) enum Command {
     DataSources(ObjectArgs),
     /// List or describe feature views
     FeatureViews(ObjectArgs),
+    /// List or describe on-demand feature views
+    OnDemandFeatureViews(ObjectArgs),
     /// List or describe feature services
     FeatureServices(ObjectArgs),
     /// List or describe features
     Features(ObjectArgs),
     /// List or describe request sources
     RequestSources(ObjectArgs),
+    Eval(EvalArgs),
+    Functions(FunctionsArgs),
     Schema(SchemaArgs),
     RegistryDump(RegistryDumpArgs),
     Teardown(TeardownArgs),
@@ -144,6 +148,9 @@ pub(crate) struct EdgeBuildArgs {
     /// Write the bundle that checks signatures (browser); the others always can
     #[arg(long)]
     pub(crate) trust: bool,
+    /// Write the bundle that computes on-demand features (browser); the others always can
+    #[arg(long)]
+    pub(crate) expressions: bool,
 }
 
 /// Serve the newest snapshot through the host's own local runtime, on this machine
@@ -709,6 +716,60 @@ pub(crate) enum ObjectAction {
         /// Its name
         name: String,
     },
+}
+
+/// Try out an expression: on values, on rows of a file, or on an entity of the newest snapshot
+///
+/// Shows what went in, what each part gives, and the result. With --view the expressions of an on-demand feature view, or another in
+/// their place, are computed as a request would compute them.
+#[derive(Args, Debug)]
+#[command(after_long_help = "Examples:\n  mezze eval 'income / 12' --set income=52000\n  \
+                       mezze eval 'round(loan_amnt / person_income, 2)' --rows data/loans.parquet --limit 3\n  \
+                       mezze eval 'upper(city)' --rows data/zipcodes.parquet --name city_upper --out upper.parquet\n  \
+                       mezze eval --view loan_terms --entity zipcode=76104 --entity loan_amnt=1000")]
+pub(crate) struct EvalArgs {
+    /// The SQL expression; `mezze functions` lists what may be in it
+    #[arg(value_name = "EXPRESSION", required_unless_present = "view")]
+    pub(crate) expression: Option<String>,
+    /// A value that the expression may use; its type is what it looks like, or is said: --set zip:string=07001
+    #[arg(long, value_name = "NAME[:TYPE]=VALUE", conflicts_with_all = ["rows", "view"])]
+    pub(crate) set: Vec<String>,
+    /// A file, folder, glob or URL whose columns the expression may use
+    #[arg(long, value_name = "FILE", conflicts_with = "view")]
+    pub(crate) rows: Option<String>,
+    /// How many rows to show
+    #[arg(long, value_name = "ROWS", default_value_t = 5, requires = "rows")]
+    pub(crate) limit: usize,
+    /// Write all rows with the result behind their columns; the format is by the extension
+    #[arg(long, value_name = "FILE", requires = "rows")]
+    pub(crate) out: Option<PathBuf>,
+    /// The name of the result's column
+    #[arg(long, value_name = "NAME", default_value = "result", requires = "out")]
+    pub(crate) name: String,
+    /// How many threads write; all cores if not given
+    #[arg(long, value_name = "N", requires = "out")]
+    pub(crate) threads: Option<std::num::NonZeroUsize>,
+    /// An on-demand feature view of the repository, or one of its features
+    #[arg(long, value_name = "VIEW[:FEATURE]")]
+    pub(crate) view: Option<String>,
+    /// A join key or request field and its value
+    #[arg(short, long, value_name = "NAME=VALUE", requires = "view")]
+    pub(crate) entity: Vec<String>,
+    /// What now() is; now if not given
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    pub(crate) now: Option<Timestamp>,
+    /// Read features from this replica; from the origin if not given
+    #[arg(long, value_name = "NAME", requires = "view")]
+    pub(crate) from: Option<String>,
+}
+
+/// List the functions and operators of expressions, or explain one
+#[derive(Args, Debug)]
+#[command(after_long_help = "Examples:\n  mezze functions\n  mezze functions date_diff\n  mezze functions lists --output json")]
+pub(crate) struct FunctionsArgs {
+    /// A function, an operator, or a group of them
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
 }
 
 /// Print the JSON Schema of the definition files, for editors

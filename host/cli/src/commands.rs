@@ -4,6 +4,7 @@ pub(crate) mod cluster;
 pub(crate) mod definitions;
 pub(crate) mod demo;
 pub(crate) mod edge;
+pub(crate) mod eval;
 pub(crate) mod historical;
 pub(crate) mod init;
 pub(crate) mod materialize;

@@ -45,6 +45,14 @@ impl Context {
         Ok(version)
     }
 
+    /// The definitions as the files have them, with the features that were found in sources when they were applied.
+    pub(crate) async fn with_schemas(&self) -> Outcome<Definitions> {
+        Ok(match self.registry()?.latest().await? {
+            Some(version) => with_known_schemas(&self.definitions, &version.definitions),
+            None => self.definitions.clone(),
+        })
+    }
+
     pub(crate) fn origin(&self) -> Outcome<Origin> {
         Ok(Origin::new(Store::open(&self.config.online_store, &self.repo)?))
     }
@@ -113,6 +121,7 @@ fn with_known_schemas(definitions: &Definitions, applied: &Definitions) -> Defin
     let views = known.feature_views.clone();
     for service in &mut known.feature_services {
         for projection in service.projections.iter_mut().filter(|projection| projection.features.is_empty()) {
+            // Those of on-demand views are in the files.
             if let Some(view) = views.iter().find(|view| view.name == projection.view) {
                 projection.features = view.schema.iter().map(|feature| feature.name.clone()).collect();
             }

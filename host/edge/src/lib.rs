@@ -18,6 +18,18 @@ macro_rules! generated {
         include_bytes!(concat!(env!("OUT_DIR"), "/", $path))
     };
 }
+
+/// The code of a bundle for browsers.
+macro_rules! browser_files {
+    ($folder:literal) => {
+        [
+            include_bytes!(concat!(env!("OUT_DIR"), "/", $folder, "/mezze.js")),
+            include_bytes!(concat!(env!("OUT_DIR"), "/", $folder, "/serving.js")),
+            include_bytes!(concat!(env!("OUT_DIR"), "/", $folder, "/serving.core.wasm")),
+        ]
+    };
+}
+
 /// A host that bundles are made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -77,14 +89,11 @@ impl Target {
         let text = |path, text: String| BundleFile { path, bytes: text.into_bytes(), is_code: false };
         match self {
             Self::Browser => {
-                let [own, glue, module]: [&[u8]; 3] = if settings.trust {
-                    [
-                        generated!("browser-trust/mezze.js"),
-                        generated!("browser-trust/serving.js"),
-                        generated!("browser-trust/serving.core.wasm"),
-                    ]
-                } else {
-                    [generated!("browser/mezze.js"), generated!("browser/serving.js"), generated!("browser/serving.core.wasm")]
+                let [own, glue, module]: [&[u8]; 3] = match (settings.trust, settings.expressions) {
+                    (false, false) => browser_files!("browser"),
+                    (true, false) => browser_files!("browser-trust"),
+                    (false, true) => browser_files!("browser-expressions"),
+                    (true, true) => browser_files!("browser-trust-expressions"),
                 };
                 vec![
                     code("mezze.js", own),
@@ -155,8 +164,10 @@ mod tests {
         for (target, settings, packed_max) in [
             (Target::Browser, Settings::default(), 60_000),
             (Target::Browser, trusting, 90_000),
+            (Target::Browser, Settings::default().with_expressions(), 110_000),
             (Target::Cloudflare, Settings::default(), 230_000),
-            (Target::Fastly, Settings::default(), 230_000),
+            // Of these the expressions are 55,000, and the standard library and the SDK more than half.
+            (Target::Fastly, Settings::default(), 290_000),
             (Target::Spin, Settings::default(), 230_000),
         ] {
             let files = target.files(&settings);

@@ -12,11 +12,13 @@ pub struct Settings {
     pub kv_id: Option<String>,
     /// Whether a browser's bundle is to check signatures. The others always can.
     pub trust: bool,
+    /// Whether a browser's bundle is to compute on-demand features. The others always can.
+    pub expressions: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { name: "mezze".into(), kv_id: None, trust: false }
+        Self { name: "mezze".into(), kv_id: None, trust: false, expressions: false }
     }
 }
 
@@ -27,6 +29,13 @@ impl Settings {
         let fits = (1..=54).contains(&name.len()) && name.bytes().all(letters) && !name.starts_with('-') && !name.ends_with('-');
         self.name = name.to_owned();
         fits.then_some(self)
+    }
+
+    /// These settings, with a browser's bundle that computes on-demand features.
+    #[must_use]
+    pub fn with_expressions(mut self) -> Self {
+        self.expressions = true;
+        self
     }
 
     /// These settings, with a browser's bundle that checks signatures.

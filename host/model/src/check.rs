@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use mezze_core::{FeatureSchema, ValueType};
 
 use crate::definitions::{Definitions, Source};
+use crate::on_demand::expression_errors;
 use crate::problem::{Problem, instead};
 
 /// A column of a source.
@@ -95,6 +96,7 @@ pub fn check_against(definitions: &mut Definitions, columns: &BTreeMap<String, V
             inferred.push((number, features));
         }
     }
+    let was_inferred = !inferred.is_empty();
     for (number, features) in inferred {
         let Some(view) = definitions.feature_views.get_mut(number) else { continue };
         view.schema = features;
@@ -112,6 +114,14 @@ pub fn check_against(definitions: &mut Definitions, columns: &BTreeMap<String, V
                 if projection.features.is_empty() {
                     projection.features = view.schema.iter().map(|feature| feature.name.clone()).collect();
                 }
+            }
+        }
+    }
+    // Expressions over views whose features were not known when the files were read.
+    if was_inferred && found.is_empty() {
+        for view in &definitions.on_demand_feature_views {
+            for (_, message) in expression_errors(definitions, view) {
+                found.push(Problem { place: String::new(), message });
             }
         }
     }

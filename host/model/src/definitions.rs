@@ -18,6 +18,8 @@ pub struct Definitions {
     pub request_sources: Vec<RequestSource>,
     /// Features by view.
     pub feature_views: Vec<FeatureView>,
+    /// Features that are computed when they are asked for.
+    pub on_demand_feature_views: Vec<OnDemandFeatureView>,
     /// Named selections of features.
     pub feature_services: Vec<FeatureService>,
 }
@@ -127,6 +129,28 @@ pub struct FeatureView {
     pub about: About,
 }
 
+/// A view whose features are computed, in joins and for each request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OnDemandFeatureView {
+    /// Its name.
+    pub name: String,
+    /// Names of the feature views, on-demand views and request sources whose fields its expressions may use.
+    pub sources: Vec<String>,
+    /// Its features.
+    pub features: Vec<OnDemandFeature>,
+    /// Description, owner, tags.
+    pub about: About,
+}
+
+/// A feature that is computed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OnDemandFeature {
+    /// Its name and type.
+    pub schema: FeatureSchema,
+    /// A SQL expression.
+    pub expression: String,
+}
+
 /// What the availability of a row counts from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Availability {
@@ -153,7 +177,7 @@ pub struct FeatureService {
 /// Features of one view, as a service sees them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Projection {
-    /// The view's name.
+    /// The name of a feature view or an on-demand feature view.
     pub view: String,
     /// The name to use for the view in long feature names.
     pub alias: Option<String>,
@@ -306,6 +330,20 @@ impl Definitions {
     /// The feature view of this name.
     pub fn feature_view(&self, name: &str) -> Option<&FeatureView> {
         self.feature_views.iter().find(|view| view.name == name)
+    }
+
+    /// The on-demand feature view of this name.
+    pub fn on_demand_feature_view(&self, name: &str) -> Option<&OnDemandFeatureView> {
+        self.on_demand_feature_views.iter().find(|view| view.name == name)
+    }
+
+    /// The features of the view of this name, stored or on demand.
+    pub fn features_of(&self, name: &str) -> Option<Vec<&FeatureSchema>> {
+        match (self.feature_view(name), self.on_demand_feature_view(name)) {
+            (Some(view), _) => Some(view.schema.iter().collect()),
+            (None, Some(view)) => Some(view.features.iter().map(|feature| &feature.schema).collect()),
+            (None, None) => None,
+        }
     }
 
     /// The feature service of this name.

@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 
 use crate::definitions::{Definitions, FeatureView};
 use crate::json::to_json;
+use crate::on_demand::unserved_inputs;
 use crate::tables::table_of;
 
 /// The difference between two sets of definitions.
@@ -25,7 +26,7 @@ pub struct Diff {
 pub struct Change {
     /// What becomes of it.
     pub action: Action,
-    /// `entity`, `source`, `request source`, `feature view` or `feature service`.
+    /// `entity`, `source`, `request source`, `feature view`, `on-demand feature view` or `feature service`.
     pub kind: &'static str,
     /// Its name.
     pub name: String,
@@ -64,6 +65,7 @@ pub fn diff(before: Option<&Definitions>, after: &Definitions) -> Diff {
         sources: vec![],
         request_sources: vec![],
         feature_views: vec![],
+        on_demand_feature_views: vec![],
         feature_services: vec![],
     };
     let before = before.unwrap_or(&empty);
@@ -90,11 +92,12 @@ pub fn diff(before: Option<&Definitions>, after: &Definitions) -> Diff {
     Diff { changes, unchanged }
 }
 
-const KINDS: [(&str, &str); 5] = [
+const KINDS: [(&str, &str); 6] = [
     ("entities", "entity"),
     ("sources", "source"),
     ("request_sources", "request source"),
     ("feature_views", "feature view"),
+    ("on_demand_feature_views", "on-demand feature view"),
     ("feature_services", "feature service"),
 ];
 
@@ -140,6 +143,12 @@ fn created(kind: &str, name: &str, after: &Definitions) -> Vec<String> {
             consequences
         }
         ("feature service", _) => vec!["served with the next snapshot".to_owned()],
+        ("on-demand feature view", _) => match unserved_inputs(name, after).as_slice() {
+            [] => vec!["computed in joins at once, and served with the next snapshot".to_owned()],
+            views => {
+                vec![format!("computed in joins; not served, since {} is not online (`online: false`)", views.join(", "))]
+            }
+        },
         _ => vec![],
     }
 }
@@ -149,7 +158,9 @@ fn deleted(kind: &str, name: &str, before: &Definitions) -> Vec<String> {
         "feature view" if before.feature_view(name).is_some_and(|view| view.online) => {
             vec!["no longer served from the next snapshot on; requests for it then get status 404".to_owned()]
         }
-        "feature service" => vec!["no longer served from the next snapshot on; requests for it then get status 404".to_owned()],
+        "feature service" | "on-demand feature view" => {
+            vec!["no longer served from the next snapshot on; requests for it then get status 404".to_owned()]
+        }
         _ => vec![],
     }
 }
@@ -166,6 +177,10 @@ fn updated(kind: &str, name: &str, fields: &[(String, Json, Json)], before: &Def
             consequences.push("the next `mezze materialize-incremental` reads all of its files again".to_owned());
         }
         "feature service" => consequences.push("takes effect with the next snapshot".to_owned()),
+        "on-demand feature view" if changed("schema") || changed("sources") => consequences.push(
+            "joins compute it as it is now, served is the old one until the next snapshot; models may have to be trained anew"
+                .to_owned(),
+        ),
         "feature view" => {
             let (Some(old), Some(new)) = (before.feature_view(name), after.feature_view(name)) else { return consequences };
             view_updated(&changed, old, new, before, after, &mut consequences);

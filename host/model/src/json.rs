@@ -3,7 +3,7 @@
 use mezze_core::{Audience, FeatureSchema, Span};
 use serde_json::{Map, Value as Json, json};
 
-use crate::definitions::{About, Availability, Definitions, FeatureView, SourceFormat};
+use crate::definitions::{About, Availability, Definitions, FeatureView, OnDemandFeatureView, SourceFormat};
 
 /// The definitions in the form of one definition file. What is as it is by default is left out.
 pub fn to_json(definitions: &Definitions) -> Json {
@@ -43,6 +43,7 @@ pub fn to_json(definitions: &Definitions) -> Json {
         .map(|source| object(json!({ "name": source.name, "schema": schema(&source.schema) }), &source.about, |_| {}))
         .collect();
     let feature_views: Vec<Json> = definitions.feature_views.iter().map(view).collect();
+    let on_demand: Vec<Json> = definitions.on_demand_feature_views.iter().map(on_demand_view).collect();
     let feature_services: Vec<Json> = definitions
         .feature_services
         .iter()
@@ -72,10 +73,27 @@ pub fn to_json(definitions: &Definitions) -> Json {
             })
         })
         .collect();
-    json!({
+    let mut json = json!({
         "entities": entities, "sources": sources, "request_sources": request_sources, "feature_views": feature_views,
         "feature_services": feature_services,
-    })
+    });
+    // Definitions without any have the digest that they had before there were any.
+    if let (false, Some(fields)) = (on_demand.is_empty(), json.as_object_mut()) {
+        fields.insert("on_demand_feature_views".into(), Json::Array(on_demand));
+    }
+    json
+}
+
+fn on_demand_view(view: &OnDemandFeatureView) -> Json {
+    let features: Vec<Json> = view
+        .features
+        .iter()
+        .map(|feature| {
+            let dtype = feature.schema.value_type.to_string();
+            json!({ "name": feature.schema.name, "dtype": dtype, "expression": feature.expression })
+        })
+        .collect();
+    object(json!({ "name": view.name, "sources": view.sources, "schema": features }), &view.about, |_| {})
 }
 
 fn view(view: &FeatureView) -> Json {

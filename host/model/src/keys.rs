@@ -196,6 +196,11 @@ pub(crate) static FEATURES: Object = Object {
         optional("sources", Form::List(&Form::Object(&SOURCE)), "Where feature rows come from."),
         optional("request_sources", Form::List(&Form::Object(&REQUEST_SOURCE)), "What a request brings along."),
         optional("feature_views", Form::List(&Form::Object(&FEATURE_VIEW)), "Features of one source about the same entities."),
+        optional(
+            "on_demand_feature_views",
+            Form::List(&Form::Object(&ON_DEMAND_FEATURE_VIEW)),
+            "Features that are computed when they are asked for.",
+        ),
         optional("feature_services", Form::List(&Form::Object(&FEATURE_SERVICE)), "Named selections of features."),
     ],
 };
@@ -302,6 +307,33 @@ pub(crate) static FEATURE_VIEW: Object = Object {
         DESCRIPTION,
         OWNER,
         TAGS,
+    ],
+};
+
+pub(crate) static ON_DEMAND_FEATURE_VIEW: Object = Object {
+    noun: "on-demand feature view",
+    keys: &[
+        required("name", Form::Name, "Its name."),
+        required(
+            "sources",
+            Form::List(&Form::Name),
+            "Feature views, on-demand feature views and request sources whose fields it computes with.",
+        ),
+        required("schema", Form::List(&Form::Object(&ON_DEMAND_FEATURE)), "Its features."),
+        DESCRIPTION,
+        OWNER,
+        TAGS,
+    ],
+};
+
+pub(crate) static ON_DEMAND_FEATURE: Object = Object {
+    noun: "computed feature",
+    keys: &[
+        required("name", Form::Name, "Its name."),
+        required("dtype", Form::Type, "The type of its values."),
+        required("expression", Form::Text, "The SQL expression that gives them; `mezze functions` lists what may be in it."),
+        optional("description", Form::Text, "What it is, for people."),
+        optional("tags", Form::Map(&Form::Text), "Free labels."),
     ],
 };
 

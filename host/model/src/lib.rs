@@ -7,12 +7,14 @@
 mod check;
 mod definitions;
 mod diff;
+mod expression;
 mod fields;
 mod json;
 mod json_schema;
 mod keys;
 mod load;
 mod node;
+mod on_demand;
 mod problem;
 mod registry;
 mod span;
@@ -20,13 +22,15 @@ mod tables;
 
 pub use check::{SourceColumn, check_against};
 pub use definitions::{
-    About, Availability, Definitions, Entity, FeatureService, FeatureView, HostConfig, Probe, Projection, ReplicaConfig,
-    ReplicaKind, RequestSource, SigningConfig, Source, SourceFormat, StoreConfig,
+    About, Availability, Definitions, Entity, FeatureService, FeatureView, HostConfig, OnDemandFeature, OnDemandFeatureView,
+    Probe, Projection, ReplicaConfig, ReplicaKind, RequestSource, SigningConfig, Source, SourceFormat, StoreConfig,
 };
 pub use diff::{Action, Change, Diff, diff};
+pub use expression::{ColumnOf, Compiled, ExpressionError, FUNCTIONS, FunctionEntry, compile, compile_parts};
 pub use json::{digest, to_json};
 pub use json_schema::{features_schema, store_schema};
 pub use load::{FEATURES_FOLDER, Repo, STORE_FILE, load};
+pub use on_demand::{OnDemandColumn, OnDemandProgram, on_demand_feature, on_demand_program, on_demand_scope};
 pub use problem::{LoadError, Problem};
 pub use registry::{Registry, RegistryError, Version};
-pub use tables::{request_sources, services, table_of, tables};
+pub use tables::{on_demand_views, request_sources, services, table_of, tables};

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use mezze_core::{Audience, FeatureSchema, KEY_COLUMNS_MAX, KeyType, Span, ValueType};
 
 use crate::definitions::{
-    About, Availability, Definitions, Entity, FeatureService, FeatureView, HostConfig, Probe, Projection, ReplicaConfig,
-    ReplicaKind, RequestSource, SigningConfig, Source, SourceFormat, StoreConfig,
+    About, Availability, Definitions, Entity, FeatureService, FeatureView, HostConfig, OnDemandFeature, OnDemandFeatureView,
+    Probe, Projection, ReplicaConfig, ReplicaKind, RequestSource, SigningConfig, Source, SourceFormat, StoreConfig,
 };
 use crate::fields::{Fields, text_of};
 use crate::keys;
 use crate::node::{Node, Place, Value};
+use crate::on_demand::{cycle_of, expression_errors, inputs_are_known};
 use crate::problem::{LoadError, Problem, Problems, instead, located};
 
 /// A repository as its files have it.
@@ -259,6 +260,7 @@ struct Drafts {
     sources: Vec<Draft<Source>>,
     request_sources: Vec<Draft<RequestSource>>,
     views: Vec<Draft<DraftView>>,
+    on_demand: Vec<Draft<DraftOnDemand>>,
     services: Vec<Draft<DraftService>>,
 }
 
@@ -267,6 +269,14 @@ struct DraftView {
     view: FeatureView,
     entity_places: Vec<Place>,
     source_place: Place,
+}
+
+#[derive(Debug)]
+struct DraftOnDemand {
+    view: OnDemandFeatureView,
+    source_places: Vec<Place>,
+    /// Of each feature, the place of its expression.
+    expression_places: Vec<Place>,
 }
 
 #[derive(Debug)]
@@ -301,6 +311,11 @@ impl Drafts {
                 self.views.push(Draft { file: name.clone(), place: node.place, object });
             }
         }
+        for node in file.list("on_demand_feature_views") {
+            if let Some(object) = on_demand_view(node, problems) {
+                self.on_demand.push(Draft { file: name.clone(), place: node.place, object });
+            }
+        }
         for node in file.list("feature_services") {
             if let Some(object) = feature_service(node, problems) {
                 self.services.push(Draft { file: name.clone(), place: node.place, object });
@@ -314,6 +329,7 @@ impl Drafts {
         one_of_each("source", &mut self.sources, |source| &source.name, found);
         one_of_each("request source", &mut self.request_sources, |source| &source.name, found);
         one_of_each("feature view", &mut self.views, |draft| &draft.view.name, found);
+        one_of_each("on-demand feature view", &mut self.on_demand, |draft| &draft.view.name, found);
         one_of_each("feature service", &mut self.services, |draft| &draft.service.name, found);
         let mut definitions = Definitions {
             project,
@@ -321,12 +337,18 @@ impl Drafts {
             sources: self.sources.into_iter().map(|draft| draft.object).collect(),
             request_sources: self.request_sources.into_iter().map(|draft| draft.object).collect(),
             feature_views: Vec::new(),
+            on_demand_feature_views: Vec::new(),
             feature_services: Vec::new(),
         };
         for draft in self.views {
             let mut problems = Problems { file: &draft.file, found };
             check_view(&draft.object, draft.place, &definitions, &mut problems);
             definitions.feature_views.push(draft.object.view);
+        }
+        definitions.on_demand_feature_views = self.on_demand.iter().map(|draft| draft.object.view.clone()).collect();
+        for draft in &self.on_demand {
+            let mut problems = Problems { file: &draft.file, found };
+            check_on_demand(&draft.object, draft.place, &definitions, &mut problems);
         }
         for mut draft in self.services {
             let mut problems = Problems { file: &draft.file, found };
@@ -473,6 +495,44 @@ fn feature_view(node: &Node, problems: &mut Problems<'_>) -> Option<DraftView> {
     })
 }
 
+fn on_demand_view(node: &Node, problems: &mut Problems<'_>) -> Option<DraftOnDemand> {
+    let fields = Fields::read(node, &keys::ON_DEMAND_FEATURE_VIEW, problems)?;
+    let name = fields.text("name")?;
+    if name.contains("__") {
+        let message = format!("the view `{name}` has `__` in its name, which separates view and feature in long names");
+        problems.add(fields.place_of("name"), message);
+    }
+    let mut features: Vec<OnDemandFeature> = Vec::new();
+    let mut expression_places = Vec::new();
+    for node in fields.list("schema") {
+        let Some(field) = Fields::read(node, &keys::ON_DEMAND_FEATURE, problems) else { continue };
+        let (Some(name), Some(value_type), Some(expression)) =
+            (field.text("name"), field.value_type("dtype"), field.text("expression"))
+        else {
+            continue;
+        };
+        if features.iter().any(|known| known.schema.name == name) {
+            problems.add(node.place, format!("`{name}` is there twice"));
+            continue;
+        }
+        features.push(OnDemandFeature { schema: FeatureSchema::new(name, value_type), expression });
+        expression_places.push(field.place_of("expression"));
+    }
+    if fields.list("schema").is_empty() {
+        problems.add(fields.place_of("schema"), format!("the on-demand feature view `{name}` has no features"));
+    }
+    Some(DraftOnDemand {
+        view: OnDemandFeatureView {
+            name,
+            sources: fields.list("sources").iter().filter_map(text_of).collect(),
+            features,
+            about: about(&fields),
+        },
+        source_places: fields.list("sources").iter().map(|node| node.place).collect(),
+        expression_places,
+    })
+}
+
 fn feature_service(node: &Node, problems: &mut Problems<'_>) -> Option<DraftService> {
     let fields = Fields::read(node, &keys::FEATURE_SERVICE, problems)?;
     let mut projections: Vec<Projection> = Vec::new();
@@ -574,6 +634,48 @@ fn check_view(draft: &DraftView, place: Place, definitions: &Definitions, proble
     }
 }
 
+fn check_on_demand(draft: &DraftOnDemand, place: Place, definitions: &Definitions, problems: &mut Problems<'_>) {
+    let view = &draft.view;
+    if definitions.feature_view(&view.name).is_some() {
+        problems.add(place, format!("`{}` is the name of a feature view already; both are views", view.name));
+    }
+    let before = problems.found.len();
+    for (number, (name, place)) in view.sources.iter().zip(&draft.source_places).enumerate() {
+        let is_view = definitions.feature_view(name).is_some();
+        let is_on_demand = definitions.on_demand_feature_view(name).is_some();
+        let is_request = definitions.request_sources.iter().any(|source| source.name == *name);
+        if !is_view && !is_on_demand && !is_request {
+            let views = definitions.feature_views.iter().map(|view| &view.name);
+            let on_demand = definitions.on_demand_feature_views.iter().map(|view| &view.name);
+            let known = views.chain(on_demand).chain(definitions.request_sources.iter().map(|source| &source.name));
+            let instead = instead(name, known.map(String::as_str).filter(|known| *known != view.name));
+            problems
+                .add(*place, format!("no feature view, on-demand feature view or request source is called `{name}`{instead}"));
+        } else if is_request && (is_view || is_on_demand) {
+            problems.add(*place, format!("both a view and a request source are called `{name}`; call one otherwise"));
+        }
+        if view.sources.iter().take(number).any(|known| known == name) {
+            problems.add(*place, format!("the source `{name}` is there twice"));
+        }
+    }
+    if problems.found.len() > before {
+        return;
+    }
+    if let Some(cycle) = cycle_of(definitions, &view.name) {
+        problems
+            .add(place, format!("the on-demand feature view `{}` is computed from itself: {}", view.name, cycle.join(" from ")));
+        return;
+    }
+    // A view without a schema gets it when it is applied; then expressions are looked at.
+    if !inputs_are_known(definitions, view) {
+        return;
+    }
+    for (number, error) in expression_errors(definitions, view) {
+        let place = draft.expression_places.get(number).copied().unwrap_or(place);
+        problems.add(place, error);
+    }
+}
+
 fn check_service(draft: &mut DraftService, place: Place, definitions: &Definitions, problems: &mut Problems<'_>) {
     let service = &mut draft.service;
     if service.projections.is_empty() {
@@ -581,20 +683,22 @@ fn check_service(draft: &mut DraftService, place: Place, definitions: &Definitio
     }
     let mut names: Vec<String> = Vec::new();
     for (projection, (place, feature_places)) in service.projections.iter_mut().zip(&draft.places) {
-        let Some(view) = definitions.feature_view(&projection.view) else {
-            let instead = instead(&projection.view, definitions.feature_views.iter().map(|view| view.name.as_str()));
+        let Some(schema) = definitions.features_of(&projection.view) else {
+            let views = definitions.feature_views.iter().map(|view| view.name.as_str());
+            let on_demand = definitions.on_demand_feature_views.iter().map(|view| view.name.as_str());
+            let instead = instead(&projection.view, views.chain(on_demand));
             problems.add(*place, format!("no feature view is called `{}`{instead}", projection.view));
             continue;
         };
         for (feature, place) in projection.features.iter().zip(feature_places) {
             // A view without a schema gets it when it is applied.
-            if !view.schema.is_empty() && !view.schema.iter().any(|known| known.name == *feature) {
-                let instead = instead(feature, view.schema.iter().map(|known| known.name.as_str()));
-                problems.add(*place, format!("the feature view `{}` has no feature `{feature}`{instead}", view.name));
+            if !schema.is_empty() && !schema.iter().any(|known| known.name == *feature) {
+                let instead = instead(feature, schema.iter().map(|known| known.name.as_str()));
+                problems.add(*place, format!("the feature view `{}` has no feature `{feature}`{instead}", projection.view));
             }
         }
         if projection.features.is_empty() {
-            projection.features = view.schema.iter().map(|feature| feature.name.clone()).collect();
+            projection.features = schema.iter().map(|feature| feature.name.clone()).collect();
         }
         let mut seen: Vec<&String> = Vec::new();
         for (feature, place) in projection.features.iter().zip(feature_places) {
@@ -603,11 +707,21 @@ fn check_service(draft: &mut DraftService, place: Place, definitions: &Definitio
             }
             seen.push(feature);
         }
-        let join_keys: Vec<&str> = definitions.entities_of(view).map(|entity| entity.join_key.as_str()).collect();
+        let view = definitions.feature_view(&projection.view);
+        let entities = view.into_iter().flat_map(|view| definitions.entities_of(view));
+        let join_keys: Vec<&str> = entities.map(|entity| entity.join_key.as_str()).collect();
         for join_key in projection.join_key_map.keys() {
+            if view.is_none() {
+                let message = format!(
+                    "`{}` is computed, and takes join keys by their own names; a join_key_map is for feature views",
+                    projection.view
+                );
+                problems.add(*place, message);
+                break;
+            }
             if !join_keys.contains(&join_key.as_str()) {
                 let instead = instead(join_key, join_keys.iter().copied());
-                problems.add(*place, format!("join_key_map: `{join_key}` is no join key of `{}`{instead}", view.name));
+                problems.add(*place, format!("join_key_map: `{join_key}` is no join key of `{}`{instead}", projection.view));
             }
         }
         let name = projection.name_to_use();

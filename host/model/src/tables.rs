@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use mezze_core::{Audience, KeyColumn, KeyType, ManifestRequestSource, Service, ServiceProjection, TableSchema, ViewSchema};
+use mezze_core::{
+    Audience, FeatureSchema, KeyColumn, KeyType, ManifestRequestSource, ON_DEMAND_TABLE, OnDemandInput, OnDemandView, Service,
+    ServiceProjection, TableSchema, ViewSchema,
+};
 
 use crate::definitions::{Definitions, FeatureView, Projection};
+use crate::on_demand::{OnDemandColumn, in_order, on_demand_program};
 
 /// The tables that the online views are packed into, in order of name: the views that share join keys, their types, `group` and
 /// audience are one table, so that an entity costs one read whatever the number of its views, and a page that anyone may hold has
@@ -53,14 +57,64 @@ fn table_name(keys: &[KeyColumn], view: &FeatureView) -> String {
     }
 }
 
-/// The feature services as reads from these tables. A service with views that are not online is left out.
-pub fn services(definitions: &Definitions, tables: &[TableSchema]) -> Vec<Service> {
+/// The on-demand views that can be computed from these tables, each after those that it is computed from. One that takes features of
+/// views that are not online, or whose expressions are wrong, is left out.
+pub fn on_demand_views(definitions: &Definitions, tables: &[TableSchema]) -> Vec<OnDemandView> {
+    let mut views: Vec<OnDemandView> = Vec::new();
+    for view in in_order(definitions) {
+        let Ok(compiled) = on_demand_program(definitions, view) else { continue };
+        let inputs = compiled.columns.iter().map(|column| input(definitions, tables, &views, column)).collect::<Option<Vec<_>>>();
+        let Some(inputs) = inputs else { continue };
+        let features = view.features.iter().map(|feature| feature.schema.clone()).collect();
+        views.push(OnDemandView { name: view.name.clone(), inputs, features, program: compiled.program });
+    }
+    views
+}
+
+fn input(
+    definitions: &Definitions,
+    tables: &[TableSchema],
+    before: &[OnDemandView],
+    column: &OnDemandColumn,
+) -> Option<OnDemandInput> {
+    let number = |place: usize| u16::try_from(place).ok();
+    let of = |features: &[FeatureSchema], name: &String| number(features.iter().position(|known| known.name == *name)?);
+    Some(match column {
+        OnDemandColumn::Feature { view, feature } => {
+            if let Some(place) = before.iter().position(|known| known.name == *view) {
+                let feature = of(&before.get(place)?.features, feature)?;
+                return Some(OnDemandInput::OnDemand { view: number(place)?, feature });
+            }
+            tables.iter().zip(0_u16..).find_map(|(table, table_number)| {
+                let place = table.views.iter().position(|known| known.name == *view)?;
+                let feature = of(&table.views.get(place)?.features, feature)?;
+                Some(OnDemandInput::Feature { table: table_number, view: number(place)?, feature })
+            })?
+        }
+        OnDemandColumn::JoinKey { entity } => {
+            let entity = definitions.entity(entity)?;
+            OnDemandInput::JoinKey { name: entity.join_key.clone(), key_type: KeyType::of(&entity.value_type)? }
+        }
+        OnDemandColumn::Now => OnDemandInput::Now,
+        OnDemandColumn::Request { source, field } => {
+            let place = definitions.request_sources.iter().position(|known| known.name == *source)?;
+            let field = of(&definitions.request_sources.get(place)?.schema, field)?;
+            OnDemandInput::Request { source: number(place)?, field }
+        }
+    })
+}
+
+/// The feature services as reads from these tables and on-demand views. A service with views that are not served is left out.
+pub fn services(definitions: &Definitions, tables: &[TableSchema], on_demand: &[OnDemandView]) -> Vec<Service> {
     definitions
         .feature_services
         .iter()
         .filter_map(|service| {
-            let projections =
-                service.projections.iter().map(|projection| project(projection, tables)).collect::<Option<Vec<_>>>()?;
+            let projections = service
+                .projections
+                .iter()
+                .map(|projection| project(projection, tables, on_demand))
+                .collect::<Option<Vec<_>>>()?;
             let request_sources = service
                 .request_sources
                 .iter()
@@ -71,16 +125,27 @@ pub fn services(definitions: &Definitions, tables: &[TableSchema]) -> Vec<Servic
         .collect()
 }
 
-fn project(projection: &Projection, tables: &[TableSchema]) -> Option<ServiceProjection> {
+fn project(projection: &Projection, tables: &[TableSchema], on_demand: &[OnDemandView]) -> Option<ServiceProjection> {
+    let selected = |features: &[FeatureSchema]| -> Option<Vec<u16>> {
+        let place = |name: &String| features.iter().position(|feature| feature.name == *name);
+        if projection.features.is_empty() {
+            return Some((0..u16::try_from(features.len()).ok()?).collect());
+        }
+        projection.features.iter().map(|name| u16::try_from(place(name)?).ok()).collect()
+    };
+    if let Some(place) = on_demand.iter().position(|view| view.name == projection.view) {
+        return Some(ServiceProjection {
+            table: ON_DEMAND_TABLE,
+            view: u16::try_from(place).ok()?,
+            alias: projection.alias.clone(),
+            join_key_map: Vec::new(),
+            features: selected(&on_demand.get(place)?.features)?,
+        });
+    }
     tables.iter().zip(0_u16..).find_map(|(table, number)| {
         let view = table.views.iter().position(|view| view.name == projection.view)?;
         let schema = table.views.get(view)?;
-        let place = |name: &String| schema.features.iter().position(|feature| feature.name == *name);
-        let features = if projection.features.is_empty() {
-            (0..u16::try_from(schema.features.len()).ok()?).collect()
-        } else {
-            projection.features.iter().map(|name| u16::try_from(place(name)?).ok()).collect::<Option<Vec<_>>>()?
-        };
+        let features = selected(&schema.features)?;
         Some(ServiceProjection {
             table: number,
             view: u16::try_from(view).ok()?,

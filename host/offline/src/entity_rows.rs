@@ -124,7 +124,7 @@ pub(crate) fn column_names(schema: &SchemaRef) -> String {
     list(schema.fields().iter().map(|field| field.name().as_str()))
 }
 
-async fn file_rows(base: &Path, path: &str, declared: &BTreeMap<String, DataType>) -> Result<FileRows> {
+pub(crate) async fn file_rows(base: &Path, path: &str, declared: &BTreeMap<String, DataType>) -> Result<FileRows> {
     let mut declared = declared.clone();
     declared.entry(EVENT_TIMESTAMP.to_owned()).or_insert_with(|| instant(TimeUnit::Nanosecond));
     let files = resolve(base, path, None, &declared).await?;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use mezze_core::ValueType;
-use mezze_model::{Definitions, FeatureView};
+use mezze_core::{Program, ValueType};
+use mezze_model::{Definitions, FeatureView, OnDemandColumn, OnDemandFeatureView, on_demand_feature};
 
 use crate::error::{OfflineError, Result, hint};
 
@@ -21,8 +21,65 @@ pub enum FeatureSelection {
 pub struct SelectedFeatures {
     /// By view, in the order of the request.
     pub views: Vec<SelectedView>,
-    /// The columns that the service's request sources declare, which the entity rows bring along.
+    /// The columns that the service's request sources declare, which the entity rows bring along, and those that computed
+    /// features take.
     pub request_columns: Vec<RequestColumn>,
+    /// The features of the data set, in the order of the request. Views have those that are only computed with, too.
+    pub outputs: Vec<SelectedOutput>,
+}
+
+/// A feature of the data set.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SelectedOutput {
+    /// One that is computed.
+    Computed(ComputedFeature),
+    /// One that is looked up: the numbers of its view and of the feature in it.
+    Stored {
+        /// The view's number in [`SelectedFeatures::views`].
+        view: usize,
+        /// The feature's number in the view.
+        feature: usize,
+    },
+}
+
+/// A feature that is computed from others of the same row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ComputedFeature {
+    /// Its view, by its alias, if it has one.
+    pub view: String,
+    /// Its view's name in the definitions.
+    pub definition: String,
+    /// Its name.
+    pub name: String,
+    /// Its name in the data set.
+    pub output_name: String,
+    /// Its type.
+    pub value_type: ValueType,
+    /// What computes it.
+    pub program: Program,
+    /// What the program takes, in order.
+    pub inputs: Vec<ComputedInput>,
+}
+
+/// What a computed feature is computed from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ComputedInput {
+    /// A column of the entity rows, and its type.
+    Entity {
+        /// The column.
+        column: String,
+        /// Its type.
+        value_type: ValueType,
+    },
+    /// A feature that is looked up.
+    Feature {
+        /// The view's number.
+        view: usize,
+        /// The feature's number in the view.
+        feature: usize,
+    },
+    /// The time of the entity row.
+    Time,
 }
 
 /// Features of one view.
@@ -88,28 +145,103 @@ pub fn select_features(
     selection: &FeatureSelection,
     full_feature_names: bool,
 ) -> Result<SelectedFeatures> {
-    let selected = match selection {
+    let mut selected = match selection {
         FeatureSelection::Features(features) => by_name(definitions, features, full_feature_names)?,
         FeatureSelection::Service(service) => of_service(definitions, service, full_feature_names)?,
     };
     let mut named: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
-    for view in &selected.views {
-        for feature in &view.features {
-            if let Some((first_view, first)) = named.insert(&feature.output_name, (&view.name, &feature.name)) {
-                return Err(OfflineError::Collision {
-                    column: feature.output_name.clone(),
-                    first: format!("feature {first_view}:{first}"),
-                    second: format!("feature {}:{}", view.name, feature.name),
-                    remedy: if full_feature_names {
-                        "give one of the views an alias in the feature service"
-                    } else {
-                        "use --full-feature-names"
-                    },
-                });
+    for (output, view, name) in selected.outputs.iter().filter_map(|output| selected.named(output)) {
+        if let Some((first_view, first)) = named.insert(output, (view, name)) {
+            return Err(OfflineError::Collision {
+                column: output.to_owned(),
+                first: format!("feature {first_view}:{first}"),
+                second: format!("feature {view}:{name}"),
+                remedy: if full_feature_names {
+                    "give one of the views an alias in the feature service"
+                } else {
+                    "use --full-feature-names"
+                },
+            });
+        }
+    }
+    selected.add_inputs(definitions)?;
+    Ok(selected)
+}
+
+impl SelectedFeatures {
+    /// The name in the data set of one of its features, its view's name and its own.
+    pub(crate) fn named<'a>(&'a self, output: &'a SelectedOutput) -> Option<(&'a str, &'a str, &'a str)> {
+        match output {
+            SelectedOutput::Computed(feature) => Some((&feature.output_name, &feature.view, &feature.name)),
+            SelectedOutput::Stored { view, feature } => {
+                let view = self.views.get(*view)?;
+                let feature = view.features.get(*feature)?;
+                Some((&feature.output_name, &view.name, &feature.name))
             }
         }
     }
-    Ok(selected)
+
+    /// Whether the data set is other than the joined rows: something is computed.
+    pub(crate) fn is_computed(&self) -> bool {
+        self.outputs.iter().any(|output| matches!(output, SelectedOutput::Computed(_)))
+    }
+
+    /// Adds the features, and the columns of entity rows, that computed features take.
+    fn add_inputs(&mut self, definitions: &Definitions) -> Result<()> {
+        let mut outputs = std::mem::take(&mut self.outputs);
+        for output in &mut outputs {
+            let SelectedOutput::Computed(computed) = output else { continue };
+            let compiled = on_demand_feature(definitions, &computed.definition, &computed.name)
+                .map_err(|reason| OfflineError::Request { reason: format!("{reason}; run `mezze plan`") })?;
+            computed.program = compiled.program;
+            for column in &compiled.columns {
+                let input = self.input(definitions, column)?;
+                computed.inputs.push(input);
+            }
+        }
+        self.outputs = outputs;
+        Ok(())
+    }
+
+    fn input(&mut self, definitions: &Definitions, column: &OnDemandColumn) -> Result<ComputedInput> {
+        Ok(match column {
+            OnDemandColumn::Now => ComputedInput::Time,
+            OnDemandColumn::JoinKey { entity } => {
+                let entity = definitions.entity(entity).ok_or_else(|| unknown_view(definitions, entity))?;
+                ComputedInput::Entity { column: entity.join_key.clone(), value_type: entity.value_type.clone() }
+            }
+            OnDemandColumn::Request { source, field } => {
+                let request = definitions.request_sources.iter().find(|known| known.name == *source);
+                let field = request.and_then(|request| request.schema.iter().find(|known| known.name == *field));
+                let field = field.ok_or_else(|| unknown_view(definitions, source))?;
+                if !self.request_columns.iter().any(|known| known.name == field.name) {
+                    self.request_columns.push(RequestColumn {
+                        request_source: source.clone(),
+                        name: field.name.clone(),
+                        value_type: field.value_type.clone(),
+                    });
+                }
+                ComputedInput::Entity { column: field.name.clone(), value_type: field.value_type.clone() }
+            }
+            OnDemandColumn::Feature { view, feature } => {
+                let definition = find_view(definitions, view)?;
+                let mut found = find_feature(definition, view, feature, false)?;
+                // No column of entity rows is called so.
+                found.output_name = format!("{view}:{feature}");
+                let same = |known: &SelectedView| known.view == *view && known.join_key_map.is_empty();
+                let place = self.views.iter().position(same).unwrap_or(self.views.len());
+                if place == self.views.len() {
+                    self.views.push(SelectedView { features: Vec::new(), ..SelectedView::all_of(definition) });
+                }
+                let Some(selected) = self.views.get_mut(place) else { return Err(unknown_view(definitions, view)) };
+                let number = selected.features.iter().position(|known| known.name == *feature).unwrap_or(selected.features.len());
+                if number == selected.features.len() {
+                    selected.features.push(found);
+                }
+                ComputedInput::Feature { view: place, feature: number }
+            }
+        })
+    }
 }
 
 fn by_name(definitions: &Definitions, features: &[String], full: bool) -> Result<SelectedFeatures> {
@@ -117,22 +249,50 @@ fn by_name(definitions: &Definitions, features: &[String], full: bool) -> Result
         return Err(OfflineError::Request { reason: "no features are asked for: name some, or a feature service".to_owned() });
     }
     let mut views: Vec<SelectedView> = Vec::new();
+    let mut outputs: Vec<SelectedOutput> = Vec::new();
     for reference in features {
         let form = || OfflineError::FeatureForm { feature: reference.clone() };
         let (view, feature) = reference.trim().split_once(':').ok_or_else(form)?;
         if view.is_empty() || feature.is_empty() || feature.contains(':') {
             return Err(form());
         }
+        if let Some(view) = definitions.on_demand_feature_view(view) {
+            let computed = SelectedOutput::Computed(find_computed(view, &view.name, feature, full)?);
+            // Asking twice is asking once.
+            if !outputs.contains(&computed) {
+                outputs.push(computed);
+            }
+            continue;
+        }
         let view = find_view(definitions, view)?;
         let feature = find_feature(view, &view.name, feature, full)?;
-        match views.iter_mut().find(|selected| selected.view == view.name) {
-            // Asking twice is asking once.
-            Some(selected) if selected.features.contains(&feature) => {}
-            Some(selected) => selected.features.push(feature),
-            None => views.push(SelectedView { features: vec![feature], ..SelectedView::all_of(view) }),
+        let place = views.iter().position(|selected| selected.view == view.name).unwrap_or(views.len());
+        if place == views.len() {
+            views.push(SelectedView { features: Vec::new(), ..SelectedView::all_of(view) });
+        }
+        let Some(selected) = views.get_mut(place) else { continue };
+        if !selected.features.contains(&feature) {
+            selected.features.push(feature);
+            outputs.push(SelectedOutput::Stored { view: place, feature: selected.features.len() - 1 });
         }
     }
-    Ok(SelectedFeatures { views, request_columns: Vec::new() })
+    in_views_order(&mut outputs);
+    Ok(SelectedFeatures { views, request_columns: Vec::new(), outputs })
+}
+
+/// Features of one view stand together, where the first of them is asked for.
+fn in_views_order(outputs: &mut Vec<SelectedOutput>) {
+    let key = |output: &SelectedOutput| match output {
+        SelectedOutput::Computed(feature) => (true, 0, feature.view.clone()),
+        SelectedOutput::Stored { view, .. } => (false, *view, String::new()),
+    };
+    let mut order = Vec::new();
+    for output in outputs.iter() {
+        if !order.contains(&key(output)) {
+            order.push(key(output));
+        }
+    }
+    outputs.sort_by_key(|output| order.iter().position(|known| *known == key(output)));
 }
 
 fn of_service(definitions: &Definitions, name: &str, full: bool) -> Result<SelectedFeatures> {
@@ -140,10 +300,18 @@ fn of_service(definitions: &Definitions, name: &str, full: bool) -> Result<Selec
         let names = definitions.feature_services.iter().map(|service| service.name.as_str());
         OfflineError::Unknown { kind: "feature service".to_owned(), name: name.to_owned(), hint: hint(name, names) }
     })?;
-    let mut views = Vec::new();
+    let mut views: Vec<SelectedView> = Vec::new();
+    let mut outputs = Vec::new();
     for projection in &service.projections {
-        let view = find_view(definitions, &projection.view)?;
         let name = projection.name_to_use();
+        if let Some(view) = definitions.on_demand_feature_view(&projection.view) {
+            for feature in &projection.features {
+                outputs.push(SelectedOutput::Computed(find_computed(view, name, feature, full)?));
+            }
+            continue;
+        }
+        let view = find_view(definitions, &projection.view)?;
+        outputs.extend((0..projection.features.len()).map(|feature| SelectedOutput::Stored { view: views.len(), feature }));
         let features = projection.features.iter().map(|feature| find_feature(view, name, feature, full));
         views.push(SelectedView {
             view: view.name.clone(),
@@ -164,13 +332,33 @@ fn of_service(definitions: &Definitions, name: &str, full: bool) -> Result<Selec
             value_type: field.value_type.clone(),
         }));
     }
-    Ok(SelectedFeatures { views, request_columns })
+    Ok(SelectedFeatures { views, request_columns, outputs })
 }
 
 fn find_view<'a>(definitions: &'a Definitions, name: &str) -> Result<&'a FeatureView> {
-    definitions.feature_view(name).ok_or_else(|| {
-        let names = definitions.feature_views.iter().map(|view| view.name.as_str());
-        OfflineError::Unknown { kind: "feature view".to_owned(), name: name.to_owned(), hint: hint(name, names) }
+    definitions.feature_view(name).ok_or_else(|| unknown_view(definitions, name))
+}
+
+fn unknown_view(definitions: &Definitions, name: &str) -> OfflineError {
+    let views = definitions.feature_views.iter().map(|view| view.name.as_str());
+    let names = views.chain(definitions.on_demand_feature_views.iter().map(|view| view.name.as_str()));
+    OfflineError::Unknown { kind: "feature view".to_owned(), name: name.to_owned(), hint: hint(name, names) }
+}
+
+/// A computed feature, whose program and inputs come later.
+fn find_computed(view: &OnDemandFeatureView, name_to_use: &str, name: &str, full: bool) -> Result<ComputedFeature> {
+    let feature = view.features.iter().find(|feature| feature.schema.name == name).ok_or_else(|| {
+        let names = view.features.iter().map(|feature| feature.schema.name.as_str());
+        OfflineError::Unknown { kind: "feature".to_owned(), name: format!("{}:{name}", view.name), hint: hint(name, names) }
+    })?;
+    Ok(ComputedFeature {
+        view: name_to_use.to_owned(),
+        definition: view.name.clone(),
+        name: name.to_owned(),
+        output_name: if full { format!("{name_to_use}__{name}") } else { name.to_owned() },
+        value_type: feature.schema.value_type.clone(),
+        program: Program::default(),
+        inputs: Vec::new(),
     })
 }
 

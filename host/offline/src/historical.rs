@@ -18,9 +18,10 @@ use datafusion::scalar::ScalarValue;
 use mezze_core::{Timestamp, ValueType};
 use mezze_model::{Definitions, SourceFormat};
 
+use crate::computed::{Columns, Computing};
 use crate::entity_rows::{EVENT_TIMESTAMP, EntityRows};
 use crate::error::{OfflineError, Result, list};
-use crate::features::{FeatureSelection, SelectedFeatures, SelectedView, select_features};
+use crate::features::{ComputedInput, FeatureSelection, SelectedFeatures, SelectedOutput, SelectedView, select_features};
 use crate::inspect::arrow_type;
 use crate::object_output::Target;
 use crate::output::{Output, output_format};
@@ -211,7 +212,9 @@ pub async fn get_historical_features(repo: &Path, definitions: &Definitions, req
             callback(Progress::Written { rows });
         }
     });
-    let output = Output::create(&path, format, &plan.schema(), request.memory, written)?;
+    let columns = if selected.is_computed() { Some(Columns::new(&selected, &rows, &plan.schema())?) } else { None };
+    let schema = columns.as_ref().map_or_else(|| plan.schema(), |columns| Arc::clone(&columns.schema));
+    let output = Computing { sink: Output::create(&path, format, &schema, request.memory, written)?, columns };
     let (output, phases, chunks) = match &request.workers {
         None => {
             let (output, phases) = plan.run_into(&context.task_ctx(), output).await?;
@@ -236,7 +239,7 @@ pub async fn get_historical_features(repo: &Path, definitions: &Definitions, req
     let meter = Arc::clone(&phases);
     let written = tokio::task::spawn_blocking(move || {
         let _meter = meter.write.begin();
-        output.finish()
+        output.sink.finish()
     })
     .await??;
     let path = target.put(path).await?;
@@ -328,16 +331,30 @@ fn check_columns(definitions: &Definitions, selected: &SelectedFeatures, rows: &
             });
         }
     }
-    for view in &selected.views {
-        for feature in &view.features {
-            if schema.column_with_name(&feature.output_name).is_some() {
-                return Err(OfflineError::Collision {
-                    column: feature.output_name.clone(),
-                    first: format!("a column of the entity rows {}", rows.name),
-                    second: format!("feature {}:{}", view.name, feature.name),
-                    remedy: "use --full-feature-names, or call the entity rows' column otherwise",
-                });
+    for output in &selected.outputs {
+        if let SelectedOutput::Computed(computed) = output {
+            for input in &computed.inputs {
+                if let ComputedInput::Entity { column, .. } = input
+                    && schema.column_with_name(column).is_none()
+                {
+                    return Err(OfflineError::MissingJoinKey {
+                        rows: rows.name.clone(),
+                        column: column.clone(),
+                        view: computed.view.clone(),
+                        columns: rows.columns(),
+                    });
+                }
             }
+        }
+        if let Some((column, view, feature)) = selected.named(output)
+            && schema.column_with_name(column).is_some()
+        {
+            return Err(OfflineError::Collision {
+                column: column.to_owned(),
+                first: format!("a column of the entity rows {}", rows.name),
+                second: format!("feature {view}:{feature}"),
+                remedy: "use --full-feature-names, or call the entity rows' column otherwise",
+            });
         }
     }
     Ok(())

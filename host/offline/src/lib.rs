@@ -3,13 +3,19 @@
 
 pub use arrow::array::RecordBatch;
 mod columns;
+mod computed;
 pub use columns::source_columns;
 mod entity_rows;
 pub use entity_rows::{EVENT_TIMESTAMP, EntityRows};
 mod error;
 pub use error::{OfflineError, Result};
+mod evaluate;
+pub use evaluate::{Rows, RowsProgram, RowsWritten};
 mod features;
-pub use features::{FeatureSelection, RequestColumn, SelectedFeature, SelectedFeatures, SelectedView, select_features};
+pub use features::{
+    ComputedFeature, ComputedInput, FeatureSelection, RequestColumn, SelectedFeature, SelectedFeatures, SelectedOutput,
+    SelectedView, select_features,
+};
 mod historical;
 pub use historical::{
     EntitySource, HistoricalRequest, Progress, ProgressCallback, Summary, ViewSummary, get_historical_features,

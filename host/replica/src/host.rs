@@ -41,6 +41,8 @@ pub struct HostInfo {
     pub project: String,
     /// The versions that it can read of each format.
     pub formats: Formats,
+    /// The versions of expressions that it can compute.
+    pub expression_sets: Vec<u16>,
     /// Whose signatures it wants.
     pub trust: Trust,
 }
@@ -143,11 +145,12 @@ impl Host {
         }
     }
 
-    /// Checks that it can read what this version of Mezze writes, signed by the key of this id or not at all.
+    /// Checks that it can read what this version of Mezze writes, signed by the key of this id or not at all, and compute
+    /// expressions of this version (0 where the snapshot has none).
     ///
     /// # Errors
     /// [`Error::Refused`] where it cannot, and those of [`Host::state`].
-    pub async fn check_can_read(&self, signed_by: Option<&str>) -> Result<HostState, Error> {
+    pub async fn check_can_read(&self, signed_by: Option<&str>, expression_set: u16) -> Result<HostState, Error> {
         let state = self.state().await?;
         let HostState::Serving(info) = &state else { return Ok(state) };
         let formats = [
@@ -163,6 +166,13 @@ impl Host {
                     self.url
                 )));
             }
+        }
+        if expression_set > 0 && !info.expression_sets.contains(&expression_set) {
+            return Err(Error::Refused(format!(
+                "the host at {} cannot compute the on-demand features of this snapshot: it needs version {expression_set} of expressions, \
+                 the host has {:?}; deploy a bundle that has it first (`mezze edge build`)",
+                self.url, info.expression_sets
+            )));
         }
         if info.trust.required {
             let Some(key) = signed_by else {

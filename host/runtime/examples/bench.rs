@@ -76,6 +76,7 @@ fn head() -> Vec<u8> {
         input_digest: [0; 32],
         tables: vec![Table { base: Some(base), ..Table::empty(schema) }],
         request_sources: vec![],
+        on_demand_views: vec![],
         services: vec![Service { name: "ten".into(), projections: vec![projection], request_sources: vec![] }],
     };
     let manifest = manifest.encode().expect("it is small");

@@ -7,7 +7,7 @@ use mezze_core::{
     Digest, INLINE_SEGMENT, KeyHash, KeyPart, KeyType, Manifest, PAGE_BYTES_MAX_DEFAULT, PageKey, SEGMENT_FOOTER_BYTES, Segment,
     SegmentId, SegmentIndex, SegmentWriter, SnapshotId, Span, Table, TableSchema, Timestamp, Tree, parse_uuid,
 };
-use mezze_model::{Definitions, digest, request_sources, services, tables};
+use mezze_model::{Definitions, digest, on_demand_views, request_sources, services, tables};
 use mezze_replica::{
     EpochRecord, FolderLock, ForgetRecord, NewEpoch, ObjectWriter, Origin, Reason, read_tree, segment_key, tree_bytes, tree_key,
 };
@@ -176,13 +176,15 @@ impl<'a> Materialize<'a> {
             report.tables.push(table_report);
         }
         report.tables.sort_by(|a, b| a.table.cmp(&b.table));
+        let on_demand_views = on_demand_views(self.definitions, &schemas);
         let manifest = Manifest {
             project: self.definitions.project.clone(),
             definition_digest: digest(self.definitions),
             input_digest: state.digest(),
             tables: built,
             request_sources: request_sources(self.definitions),
-            services: services(self.definitions, &schemas),
+            services: services(self.definitions, &schemas, &on_demand_views),
+            on_demand_views,
         };
         let snapshot = self.origin.write_manifest(&manifest).await?;
         report.snapshot = Some(snapshot);

@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
+use mezze_arrow::ConvertError;
 use mezze_core::{FeatureSchema, KeyHash, TableSchema, ValueType};
 use mezze_model::{Definitions, tables};
 
 use crate::SnapshotError;
 use crate::column::{Column, DIGEST_START, TooLong, numbers, split};
 use crate::content::{NOT_CREATED, ViewStore, sorted};
-use crate::convert::{ConvertError, feature_column, key_column};
+use crate::convert::{feature_column, key_column};
 
 /// Without a limit, rows are held up to so many bytes: above that, texts of a column could reach the 4 GiB that 32-bit offsets
 /// can tell.

@@ -114,6 +114,13 @@ mod bundles {
             true => settings.with_trust(),
             false => settings,
         };
+        let settings = match args.expressions {
+            true if target != Target::Browser => {
+                return Err(Failure::input("--expressions is for browser: the other bundles always compute on-demand features"));
+            }
+            true => settings.with_expressions(),
+            false => settings,
+        };
         let files = target.files(&settings);
         check(target, &files).map_err(|error| Failure::of(Exit::Limit, &error))?;
         let files_written = files.iter().map(|file| (file.path, &file.bytes[..]));

@@ -15,6 +15,7 @@ pub(crate) enum Kind {
     Feature,
     FeatureService,
     FeatureView,
+    OnDemandFeatureView,
     RequestSource,
     Source,
 }
@@ -62,6 +63,7 @@ impl Kind {
             Self::Feature => "feature",
             Self::FeatureService => "feature service",
             Self::FeatureView => "feature view",
+            Self::OnDemandFeatureView => "on-demand feature view",
             Self::RequestSource => "request source",
             Self::Source => "data source",
         }
@@ -73,6 +75,7 @@ impl Kind {
             Self::Feature => &["feature", "view", "type"],
             Self::FeatureService => &["feature service", "views", "features#", "description"],
             Self::FeatureView => &["feature view", "entities", "source", "ttl", "features#", "online", "description"],
+            Self::OnDemandFeatureView => &["on-demand feature view", "sources", "features#", "description"],
             Self::RequestSource => &["request source", "fields", "description"],
             Self::Source => &["data source", "path", "timestamp", "created", "description"],
         }
@@ -110,6 +113,16 @@ impl Kind {
                         "name": feature.name, "feature_view": view.name, "dtype": feature.value_type.to_string(),
                     }),
                 })
+                .chain(definitions.on_demand_feature_views.iter().flat_map(|view| {
+                    view.features.iter().map(|feature| Object {
+                        name: format!("{}:{}", view.name, feature.schema.name),
+                        cells: vec![feature.schema.name.clone(), view.name.clone(), feature.schema.value_type.to_string()],
+                        json: json!({
+                            "name": feature.schema.name, "feature_view": view.name,
+                            "dtype": feature.schema.value_type.to_string(), "expression": feature.expression,
+                        }),
+                    })
+                }))
                 .collect(),
             Self::FeatureService => definitions
                 .feature_services
@@ -140,6 +153,32 @@ impl Kind {
                 })
                 .collect(),
             Self::FeatureView => definitions.feature_views.iter().map(view_object).collect(),
+            Self::OnDemandFeatureView => definitions
+                .on_demand_feature_views
+                .iter()
+                .map(|view| {
+                    let features: Vec<Json> = view
+                        .features
+                        .iter()
+                        .map(|feature| {
+                            json!({
+                                "name": feature.schema.name, "dtype": feature.schema.value_type.to_string(),
+                                "expression": feature.expression,
+                            })
+                        })
+                        .collect();
+                    Object {
+                        name: view.name.clone(),
+                        cells: vec![
+                            view.name.clone(),
+                            view.sources.join(", "),
+                            view.features.len().to_string(),
+                            view.about.description.clone(),
+                        ],
+                        json: with_about(&view.about, json!({ "name": view.name, "sources": view.sources, "schema": features })),
+                    }
+                })
+                .collect(),
             Self::RequestSource => definitions
                 .request_sources
                 .iter()

@@ -126,6 +126,14 @@ impl Run<'_> {
         )
     }
 
+    /// The version of expressions that the newest snapshot needs.
+    async fn expression_set(&self) -> Outcome<u16> {
+        Ok(match self.origin.latest().await? {
+            Some(record) => self.origin.manifest(record.snapshot).await?.expression_set(),
+            None => 0,
+        })
+    }
+
     async fn publish_one(&self, replica: &Replica, host: Option<&Host>) -> Outcome<Published> {
         let began = Instant::now();
         let line = Progress::new(self.context.output);
@@ -154,7 +162,7 @@ impl Run<'_> {
     async fn ask_host(&self, host: Option<&Host>) -> Outcome<Option<String>> {
         let Some(host) = host else { return Ok(None) };
         let signed_by = self.signer.map(|signer| signer.public_key().id().to_string());
-        let state = host.check_can_read(signed_by.as_deref()).await.map_err(|error| {
+        let state = host.check_can_read(signed_by.as_deref(), self.expression_set().await?).await.map_err(|error| {
             Failure::from(error).hint("nothing was sent; --skip-host-check publishes without asking the host")
         })?;
         Ok(Some(match state {

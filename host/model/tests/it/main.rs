@@ -2,6 +2,7 @@
 
 mod check;
 mod diff;
+mod expressions;
 mod load;
 mod registry;
 mod schema;

@@ -15,6 +15,8 @@ use datafusion::physical_plan::SendableRecordBatchStream;
 use futures::StreamExt;
 use tokio::runtime::Handle;
 
+use crate::computed::Columns;
+
 use super::PitError;
 use super::column::{FeatureColumn, Positions};
 use super::exec::{ENTITY_ROWS, Plan};
@@ -35,7 +37,12 @@ pub(crate) trait PartSink {
 
 /// Joined rows whose columns are made when they are asked for, by any thread.
 pub(crate) struct Part<'a> {
+    /// Of the rows as they are put out.
     pub(crate) schema: &'a SchemaRef,
+    /// Of the rows as they are joined.
+    joined: &'a SchemaRef,
+    /// How the columns of the one come of those of the other; `None` where they are the same.
+    columns: Option<&'a Columns>,
     pub(crate) rows: usize,
     /// Where the part begins among the entity rows of its chunk.
     start: usize,
@@ -65,6 +72,8 @@ impl<'a> Part<'a> {
     ) -> Self {
         Self {
             schema,
+            joined: schema,
+            columns: None,
             rows: batch.num_rows(),
             start: 0,
             entity: std::slice::from_ref(batch),
@@ -78,8 +87,22 @@ impl<'a> Part<'a> {
 }
 
 impl Part<'_> {
+    /// The same rows, with other columns.
+    pub(crate) fn with_columns<'b>(&'b self, columns: &'b Columns) -> Part<'b> {
+        Part { schema: &columns.schema, columns: Some(columns), ..*self }
+    }
+
     /// Some rows of a column, from row `offset` of the part. With `coded`, texts may come as a dictionary of the column's type.
     pub(crate) fn column(&self, index: usize, offset: usize, rows: usize, coded: bool) -> Result<ArrayRef, PitError> {
+        match self.columns {
+            Some(columns) => {
+                columns.column(index, rows, &|joined, coded_too| self.joined_column(joined, offset, rows, coded && coded_too))
+            }
+            None => self.joined_column(index, offset, rows, coded),
+        }
+    }
+
+    fn joined_column(&self, index: usize, offset: usize, rows: usize, coded: bool) -> Result<ArrayRef, PitError> {
         let Some(mut feature) = index.checked_sub(self.entity_columns) else {
             return self.entity_column(index, self.start + offset, rows);
         };
@@ -108,7 +131,7 @@ impl Part<'_> {
         }
         match slices.as_slice() {
             [one] => Ok(Arc::clone(one)),
-            [] => Ok(arrow::array::new_empty_array(self.schema.field(index).data_type())),
+            [] => Ok(arrow::array::new_empty_array(self.joined.field(index).data_type())),
             many => Ok(concat(&many.iter().map(AsRef::as_ref).collect::<Vec<_>>())?),
         }
     }
@@ -390,6 +413,8 @@ impl Job {
             };
             let part = Part {
                 schema: &self.plan.schema,
+                joined: &self.plan.schema,
+                columns: None,
                 rows,
                 start,
                 entity: &chunk.batches,

@@ -182,6 +182,7 @@ pub(crate) fn definitions() -> Definitions {
             schema: vec![FeatureSchema::new("distance", ValueType::Float64)],
             about: About::default(),
         }],
+        on_demand_feature_views: vec![],
         feature_views: vec![
             view("customer_profile", "customer", "customers", [("city", ValueType::String)]),
             view("driver_profile", "driver", "profile", [("age", ValueType::Int64), ("city", ValueType::String)]),

@@ -3,6 +3,7 @@
 mod bloom;
 mod common;
 mod entity_rows;
+mod expressions;
 mod features;
 mod formats;
 mod historical;

@@ -35,6 +35,7 @@ fn manifest(number: u8) -> Manifest {
         input_digest: [number; 32],
         tables: vec![table],
         request_sources: vec![],
+        on_demand_views: vec![],
         services: vec![],
     }
 }

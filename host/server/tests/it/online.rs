@@ -122,6 +122,7 @@ fn manifest(base: Segment) -> Manifest {
         input_digest: digest,
         tables: vec![Table { base: Some(base), ..Table::empty(schema()) }],
         request_sources: vec![],
+        on_demand_views: vec![],
         services: vec![Service {
             name: "all".into(),
             projections: vec![ServiceProjection { table: 0, view: 0, alias: None, join_key_map: vec![], features: vec![0, 1] }],

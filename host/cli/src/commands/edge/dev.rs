@@ -54,7 +54,8 @@ struct Local {
 
 impl Local {
     async fn begin(&mut self) -> Outcome {
-        let files = self.target.files(&Settings::default());
+        // Of the bundles for browsers, one that can serve any snapshot.
+        let files = self.target.files(&Settings::default().with_expressions());
         if self.target == Target::Browser {
             let files = files.into_iter().map(static_file).collect();
             let listener = listener(self.listen).await?;

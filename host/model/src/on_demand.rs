@@ -1,0 +1,286 @@
+//! On-demand feature views: what their expressions may use, and the programs that they are.
+
+use mezze_core::{FeatureSchema, LinkInput, Program, ValueType};
+
+use crate::definitions::{Definitions, OnDemandFeatureView};
+use crate::expression::{ColumnOf, compile};
+use crate::problem::instead;
+
+/// The program of an on-demand feature view.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct OnDemandProgram {
+    /// What computes the features, in their order.
+    pub program: Program,
+    /// The columns that it takes, in order.
+    pub columns: Vec<OnDemandColumn>,
+}
+
+/// A column that a program takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OnDemandColumn {
+    /// A feature of a view, stored or on demand.
+    Feature {
+        /// The view.
+        view: String,
+        /// The feature.
+        feature: String,
+    },
+    /// A join key of a feature view, by the entity's name.
+    JoinKey {
+        /// The entity.
+        entity: String,
+    },
+    /// The time of the request, or of the entity row.
+    Now,
+    /// A field of request data.
+    Request {
+        /// The request source.
+        source: String,
+        /// The field.
+        field: String,
+    },
+}
+
+/// Compiles the expressions of a view, whose definition has been checked.
+///
+/// # Errors
+/// What is wrong with its expressions, by feature.
+pub fn on_demand_program(definitions: &Definitions, view: &OnDemandFeatureView) -> Result<OnDemandProgram, Vec<(usize, String)>> {
+    let scope = Scope::of(definitions, view);
+    let expressions: Vec<(&str, Option<&ValueType>)> =
+        view.features.iter().map(|feature| (feature.expression.as_str(), Some(&feature.schema.value_type))).collect();
+    let columns = std::cell::RefCell::new(Vec::<OnDemandColumn>::new());
+    let mut resolve = |names: &[String]| {
+        let (column, value_type) = scope.find(names)?;
+        let mut columns = columns.borrow_mut();
+        let place = columns.iter().position(|known| *known == column).unwrap_or(columns.len());
+        if place == columns.len() {
+            columns.push(column);
+        }
+        let input = u16::try_from(place).map_err(|_| "too many columns".to_owned())?;
+        Ok(ColumnOf { input, value_type })
+    };
+    let count = || u16::try_from(columns.borrow().len()).unwrap_or(u16::MAX);
+    let compiled = compile(&expressions, &mut resolve, &count);
+    match compiled {
+        Ok(compiled) => Ok(OnDemandProgram { program: compiled.program, columns: columns.into_inner() }),
+        Err(errors) => Err(errors
+            .into_iter()
+            .map(|(number, error)| {
+                let feature = view.features.get(number).map_or("", |feature| &feature.schema.name);
+                (number, format!("the feature `{feature}` of `{}`: {error}", view.name))
+            })
+            .collect()),
+    }
+}
+
+/// Finds the columns that the expressions of a view may use: a field's name, source and field, or nothing for the time of the
+/// request. What it is not is said in words.
+pub fn on_demand_scope<'d>(
+    definitions: &'d Definitions,
+    view: &'d OnDemandFeatureView,
+) -> impl Fn(&[String]) -> Result<(OnDemandColumn, ValueType), String> + use<'d> {
+    let scope = Scope::of(definitions, view);
+    move |names: &[String]| scope.find(names)
+}
+
+/// The program of one feature alone, whatever views it is computed from by way of: its columns are stored features, join keys,
+/// request data and the time.
+///
+/// # Errors
+/// What is wrong with the expressions of a view that it needs.
+pub fn on_demand_feature(definitions: &Definitions, view: &str, feature: &str) -> Result<OnDemandProgram, String> {
+    let views = in_order(definitions);
+    let mut compiled = Vec::with_capacity(views.len());
+    for view in &views {
+        // Views that it does not need may be wrong.
+        compiled.push(on_demand_program(definitions, view));
+    }
+    let place = |name: &str| views.iter().position(|view| view.name == name);
+    let output = |view: usize, feature: &str| {
+        views.get(view).and_then(|view| view.features.iter().position(|known| known.schema.name == feature))
+    };
+    let mut columns: Vec<OnDemandColumn> = Vec::new();
+    let mut programs = Vec::with_capacity(views.len());
+    let empty = Program::default();
+    for compiled in &compiled {
+        let Ok(compiled) = compiled else {
+            programs.push((&empty, Vec::new()));
+            continue;
+        };
+        let mut inputs = Vec::with_capacity(compiled.columns.len());
+        for column in &compiled.columns {
+            if let OnDemandColumn::Feature { view, feature } = column
+                && let Some(program) = place(view)
+                && let Some(output) = output(program, feature)
+            {
+                inputs.push(LinkInput::Output { program, output });
+                continue;
+            }
+            let at = columns.iter().position(|known| known == column).unwrap_or(columns.len());
+            if at == columns.len() {
+                columns.push(column.clone());
+            }
+            inputs.push(LinkInput::Column(u32::try_from(at).unwrap_or(u32::MAX)));
+        }
+        programs.push((&compiled.program, inputs));
+    }
+    let unknown = || format!("there is no computed feature `{view}:{feature}`");
+    let program = place(view).ok_or_else(unknown)?;
+    if let Some(Err(errors)) = compiled.get(program) {
+        return Err(errors.iter().map(|(_, error)| error.as_str()).collect::<Vec<_>>().join("\n"));
+    }
+    let output = output(program, feature).ok_or_else(unknown)?;
+    let (program, taken) = Program::link(&programs, &[(program, output)])
+        .ok_or_else(|| format!("`{view}:{feature}` is computed from a view whose expressions are wrong, or is too large"))?;
+    let taken = taken.iter().filter_map(|column| columns.get(*column as usize).cloned());
+    Ok(OnDemandProgram { program, columns: taken.collect() })
+}
+
+/// What is wrong with a view's expressions, by feature.
+pub(crate) fn expression_errors(definitions: &Definitions, view: &OnDemandFeatureView) -> Vec<(usize, String)> {
+    on_demand_program(definitions, view).err().unwrap_or_default()
+}
+
+/// Whether the features of all sources are known.
+pub(crate) fn inputs_are_known(definitions: &Definitions, view: &OnDemandFeatureView) -> bool {
+    view.sources.iter().all(|source| definitions.feature_view(source).is_none_or(|view| !view.schema.is_empty()))
+}
+
+/// The way from a view back to itself, if there is one.
+pub(crate) fn cycle_of(definitions: &Definitions, name: &str) -> Option<Vec<String>> {
+    let mut ways: Vec<Vec<String>> = vec![vec![name.to_owned()]];
+    let mut seen: Vec<String> = Vec::new();
+    while let Some(way) = ways.pop() {
+        let last = way.last().cloned().unwrap_or_default();
+        for source in definitions.on_demand_feature_view(&last).into_iter().flat_map(|view| &view.sources) {
+            let mut further = way.clone();
+            further.push(format!("`{source}`"));
+            if source == name {
+                if let Some(first) = further.first_mut() {
+                    *first = format!("`{name}`");
+                }
+                return Some(further);
+            }
+            if definitions.on_demand_feature_view(source).is_some() && !seen.contains(source) {
+                seen.push(source.clone());
+                if let Some(last) = further.last_mut() {
+                    last.clone_from(source);
+                }
+                ways.push(further);
+            }
+        }
+    }
+    None
+}
+
+/// On-demand views in an order in which each comes after those that it is computed from; within that, in order of name.
+pub(crate) fn in_order(definitions: &Definitions) -> Vec<&OnDemandFeatureView> {
+    let mut ordered: Vec<&OnDemandFeatureView> = Vec::new();
+    let all = &definitions.on_demand_feature_views;
+    while ordered.len() < all.len() {
+        let before = ordered.len();
+        for view in all {
+            let is_in = |name: &String| ordered.iter().any(|known| known.name == *name);
+            let ready = view.sources.iter().all(|source| definitions.on_demand_feature_view(source).is_none() || is_in(source));
+            if !is_in(&view.name) && ready {
+                ordered.push(view);
+            }
+        }
+        // There is no cycle in checked definitions.
+        if ordered.len() == before {
+            break;
+        }
+    }
+    ordered
+}
+
+/// The feature views, by name, that an on-demand view is computed from, directly or by way of others, and that are not served.
+pub(crate) fn unserved_inputs(name: &str, definitions: &Definitions) -> Vec<String> {
+    let mut unserved = Vec::new();
+    let mut open: Vec<&str> = vec![name];
+    let mut seen: Vec<&str> = Vec::new();
+    while let Some(name) = open.pop() {
+        for source in definitions.on_demand_feature_view(name).into_iter().flat_map(|view| &view.sources) {
+            if seen.contains(&source.as_str()) {
+                continue;
+            }
+            seen.push(source);
+            open.push(source);
+            if definitions.feature_view(source).is_some_and(|view| !view.online) {
+                unserved.push(source.clone());
+            }
+        }
+    }
+    unserved
+}
+
+/// The names that a view's expressions may use.
+struct Scope<'d> {
+    /// Name, the source that has it, what it is.
+    names: Vec<(&'d str, &'d str, OnDemandColumn, ValueType)>,
+}
+
+impl<'d> Scope<'d> {
+    fn of(definitions: &'d Definitions, view: &'d OnDemandFeatureView) -> Self {
+        let mut names: Vec<(&str, &str, OnDemandColumn, ValueType)> = Vec::new();
+        for source in &view.sources {
+            let mut features = |features: &mut dyn Iterator<Item = &'d FeatureSchema>| {
+                for feature in features {
+                    let column = OnDemandColumn::Feature { view: source.clone(), feature: feature.name.clone() };
+                    names.push((&feature.name, source, column, feature.value_type.clone()));
+                }
+            };
+            if let Some(view) = definitions.feature_view(source) {
+                features(&mut view.schema.iter());
+                for entity in definitions.entities_of(view) {
+                    let column = OnDemandColumn::JoinKey { entity: entity.name.clone() };
+                    names.push((&entity.join_key, source, column, entity.value_type.clone()));
+                }
+            } else if let Some(view) = definitions.on_demand_feature_view(source) {
+                features(&mut view.features.iter().map(|feature| &feature.schema));
+            } else if let Some(request) = definitions.request_sources.iter().find(|request| request.name == *source) {
+                for field in &request.schema {
+                    let column = OnDemandColumn::Request { source: source.clone(), field: field.name.clone() };
+                    names.push((&field.name, source, column, field.value_type.clone()));
+                }
+            }
+        }
+        Self { names }
+    }
+
+    fn find(&self, parts: &[String]) -> Result<(OnDemandColumn, ValueType), String> {
+        let (source, name) = match parts {
+            [] => return Ok((OnDemandColumn::Now, ValueType::UnixTimestamp)),
+            [name] => match name.split_once("__") {
+                // As long feature names are written.
+                Some((source, feature)) if self.names.iter().any(|(_, known, ..)| *known == source) => (Some(source), feature),
+                _ => (None, name.as_str()),
+            },
+            [source, name] => (Some(source.as_str()), name.as_str()),
+            more => return Err(format!("`{}` has too many parts: expected a field, or a source and its field", more.join("."))),
+        };
+        let of_source = |known: &str| source.is_none_or(|source| source == known);
+        let mut found: Vec<&(&str, &str, OnDemandColumn, ValueType)> = Vec::new();
+        for entry in self.names.iter().filter(|(known, of, ..)| *known == name && of_source(of)) {
+            // Views that share an entity have its key in common.
+            if !found.iter().any(|(_, _, column, _)| *column == entry.2) {
+                found.push(entry);
+            }
+        }
+        match found.as_slice() {
+            [(_, _, column, value_type)] => Ok((column.clone(), value_type.clone())),
+            [] => {
+                let all: Vec<String> =
+                    self.names.iter().filter(|(_, of, ..)| of_source(of)).map(|(name, ..)| (*name).to_owned()).collect();
+                let of = source.map_or_else(|| "the view's sources have".to_owned(), |source| format!("`{source}` has"));
+                Err(format!("{of} no field `{name}`{}", instead(name, all.iter().map(String::as_str))))
+            }
+            several => {
+                let ways: Vec<String> = several.iter().map(|(name, of, ..)| format!("`{of}.{name}`")).collect();
+                Err(format!("`{name}` is in several sources; write {}", ways.join(" or ")))
+            }
+        }
+    }
+}
