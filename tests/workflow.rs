@@ -318,7 +318,7 @@ fn mistakes_of_usage_and_input_say_what_to_do() {
         "nope:age",
         expect![[r#"
             exit 2
-            error: there is no feature view nope; there are blobs, kinds, pairs, profile, today
+            error: there is no feature view nope; there are blobs, kinds, pairs, profile, today, chained, checks, functions
         "#]],
     );
     check_join(

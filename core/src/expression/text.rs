@@ -96,9 +96,10 @@ fn length(text: &str) -> i64 {
 
 /// The characters from number `start` (from 0) to before number `end`.
 fn characters(text: &str, start: i64, end: i64) -> &str {
-    let place = |number: i64| match usize::try_from(number) {
-        Ok(number) => text.char_indices().nth(number).map_or(text.len(), |(at, _)| at),
-        Err(_) => 0,
+    // What a host of 32 bits cannot count to is beyond the text, too.
+    let place = |number: i64| {
+        let number = usize::try_from(number.max(0)).unwrap_or(usize::MAX);
+        text.char_indices().nth(number).map_or(text.len(), |(at, _)| at)
     };
     text.get(place(start)..place(end)).unwrap_or_default()
 }
@@ -146,7 +147,7 @@ fn pad(text: &str, wanted: i64, fill: &str, before: bool, out: &mut Vec<u8>) -> 
 
 /// Part number `number` between separators, from 1, or from the end where it is negative; empty where there is none.
 fn split_part<'t>(text: &'t str, separator: &str, number: i64) -> Option<&'t str> {
-    let index = usize::try_from(number.unsigned_abs().checked_sub(1)?).ok()?;
+    let index = usize::try_from(number.unsigned_abs().checked_sub(1)?).unwrap_or(usize::MAX);
     if separator.is_empty() {
         return Some(if index == 0 { text } else { "" });
     }

@@ -5,6 +5,7 @@ pub(crate) mod definitions;
 pub(crate) mod demo;
 pub(crate) mod edge;
 pub(crate) mod eval;
+pub(crate) mod functions;
 pub(crate) mod historical;
 pub(crate) mod init;
 pub(crate) mod materialize;

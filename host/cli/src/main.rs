@@ -78,7 +78,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Features(args) => commands::objects::run(Kind::Feature, &args, &global, output),
         Command::RequestSources(args) => commands::objects::run(Kind::RequestSource, &args, &global, output),
         Command::Eval(args) => commands::eval::eval(&args, &global, output),
-        Command::Functions(args) => commands::eval::functions(&args, output),
+        Command::Functions(args) => commands::functions::run(&args, output),
         Command::Schema(args) => commands::definitions::schema(&args, output),
         Command::RegistryDump(_) => commands::definitions::registry_dump(&global, output),
         Command::Teardown(args) => commands::definitions::teardown(&args, &global, output),

@@ -32,7 +32,7 @@ pub struct SelectedFeatures {
 #[derive(Clone, Debug, PartialEq)]
 pub enum SelectedOutput {
     /// One that is computed.
-    Computed(ComputedFeature),
+    Computed(Box<ComputedFeature>),
     /// One that is looked up: the numbers of its view and of the feature in it.
     Stored {
         /// The view's number in [`SelectedFeatures::views`].
@@ -257,7 +257,7 @@ fn by_name(definitions: &Definitions, features: &[String], full: bool) -> Result
             return Err(form());
         }
         if let Some(view) = definitions.on_demand_feature_view(view) {
-            let computed = SelectedOutput::Computed(find_computed(view, &view.name, feature, full)?);
+            let computed = SelectedOutput::Computed(find_computed(view, &view.name, feature, full)?.into());
             // Asking twice is asking once.
             if !outputs.contains(&computed) {
                 outputs.push(computed);
@@ -281,7 +281,7 @@ fn by_name(definitions: &Definitions, features: &[String], full: bool) -> Result
 }
 
 /// Features of one view stand together, where the first of them is asked for.
-fn in_views_order(outputs: &mut Vec<SelectedOutput>) {
+fn in_views_order(outputs: &mut [SelectedOutput]) {
     let key = |output: &SelectedOutput| match output {
         SelectedOutput::Computed(feature) => (true, 0, feature.view.clone()),
         SelectedOutput::Stored { view, .. } => (false, *view, String::new()),
@@ -306,7 +306,7 @@ fn of_service(definitions: &Definitions, name: &str, full: bool) -> Result<Selec
         let name = projection.name_to_use();
         if let Some(view) = definitions.on_demand_feature_view(&projection.view) {
             for feature in &projection.features {
-                outputs.push(SelectedOutput::Computed(find_computed(view, name, feature, full)?));
+                outputs.push(SelectedOutput::Computed(find_computed(view, name, feature, full)?.into()));
             }
             continue;
         }

@@ -1,4 +1,4 @@
-//! `mezze eval` and `mezze functions`: expressions, tried out
+//! `mezze eval`: expressions, tried out
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -7,93 +7,17 @@ use std::sync::Arc;
 use mezze_core::{
     EntityColumn, ExpressionColumn, Limits, PageRef, Request, Selection, Timestamp, Value, ValueType, decode_payload, value_text,
 };
-use mezze_model::{
-    ColumnOf, Compiled, Definitions, FUNCTIONS, FunctionEntry, OnDemandColumn, OnDemandFeature, compile_parts, on_demand_scope,
-};
+use mezze_model::{ColumnOf, Compiled, Definitions, OnDemandColumn, OnDemandFeature, compile_parts, on_demand_scope};
 use mezze_offline::{Rows, RowsProgram};
 use mezze_replica::Reader;
 use serde_json::{Map, Value as Json, json};
 
-use crate::args::{EvalArgs, FunctionsArgs, Global};
+use crate::args::{EvalArgs, Global};
 use crate::commands::historical::default_threads;
 use crate::commands::online::{CACHE_BYTES, pairs};
 use crate::context::{Context, block_on, now};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{Output, Table, count, duration, size};
-
-pub(crate) fn functions(args: &FunctionsArgs, output: Output) -> Outcome {
-    let wanted = args.name.as_ref().map(|name| name.to_lowercase());
-    let found: Vec<&FunctionEntry> = FUNCTIONS
-        .iter()
-        .filter(|entry| {
-            wanted.as_ref().is_none_or(|name| {
-                let named = entry.name.to_lowercase();
-                named == *name || entry.group.to_lowercase() == *name || named.split(' ').any(|word| word == name)
-            })
-        })
-        .collect();
-    if found.is_empty() {
-        return Err(Failure::input(format!("there is no function or group `{}`", args.name.as_deref().unwrap_or_default()))
-            .hint("`mezze functions` lists them all"));
-    }
-    let one = wanted.is_some() && found.len() == 1;
-    output.result(
-        || json!(found.iter().map(|entry| entry_json(entry)).collect::<Vec<_>>()),
-        || {
-            if let (true, [entry]) = (one, found.as_slice()) {
-                return entry_text(entry);
-            }
-            let mut text = String::new();
-            let mut group = "";
-            let mut table = Table::new(&["function", "takes and gives", "what it is"]);
-            for entry in &found {
-                if entry.group != group {
-                    if !group.is_empty() {
-                        text.push_str(&format!("{group}\n{}\n", table.render(output)));
-                        table = Table::new(&["function", "takes and gives", "what it is"]);
-                    }
-                    group = entry.group;
-                }
-                table.row([entry.name.to_owned(), entry.signature.to_owned(), first_sentence(entry.about).to_owned()]);
-            }
-            text.push_str(&format!("{group}\n{}", table.render(output)));
-            text
-        },
-    )
-}
-
-fn first_sentence(text: &str) -> &str {
-    text.split_once(". ").map_or(text, |(first, _)| first).trim_end_matches('.')
-}
-
-fn entry_json(entry: &FunctionEntry) -> Json {
-    let examples: Vec<Json> =
-        entry.examples.iter().map(|(text, result)| json!({ "expression": text, "result": result })).collect();
-    json!({
-        "name": entry.name, "group": entry.group, "signature": entry.signature, "about": entry.about, "null_where": nulls(entry),
-        "examples": examples,
-    })
-}
-
-/// When the result is null.
-fn nulls(entry: &FunctionEntry) -> String {
-    match entry.nulls {
-        "never" => "never".to_owned(),
-        "" => "an argument is null".to_owned(),
-        nulls => format!("an argument is null; {nulls}"),
-    }
-}
-
-fn entry_text(entry: &FunctionEntry) -> String {
-    let mut text = format!("{}\n\n{}\nNull where: {}.\n", entry.signature, entry.about, nulls(entry));
-    if !entry.examples.is_empty() {
-        text.push_str("\nExamples:\n");
-        for (expression, result) in entry.examples {
-            text.push_str(&format!("  {expression}  ->  {result}\n"));
-        }
-    }
-    text
-}
 
 pub(crate) fn eval(args: &EvalArgs, global: &Global, output: Output) -> Outcome {
     match (&args.view, &args.rows) {
@@ -265,12 +189,20 @@ fn expression(args: &EvalArgs) -> Outcome<&str> {
         .ok_or_else(|| Failure::input("an expression is missing").hint("for example mezze eval 'income / 12' --set income=52000"))
 }
 
-/// Compiles an expression over named columns, and says which of them it takes, in order.
-fn compiled(
-    text: &str,
-    wanted: Option<&ValueType>,
-    known: &dyn Fn(&[String]) -> Result<(String, ValueType), String>,
-) -> Outcome<(Compiled, Vec<String>, Vec<(String, ValueType)>)> {
+/// Finds a column by its name: what it is called, and its type.
+type Known<'k> = dyn Fn(&[String]) -> Result<(String, ValueType), String> + 'k;
+
+/// An expression, ready to be run.
+struct Ready {
+    compiled: Compiled,
+    /// The texts of its parts; the last is the whole.
+    texts: Vec<String>,
+    /// The columns that it takes, in order.
+    taken: Vec<(String, ValueType)>,
+}
+
+/// Compiles an expression over named columns.
+fn ready(text: &str, wanted: Option<&ValueType>, known: &Known<'_>) -> Outcome<Ready> {
     let taken: RefCell<Vec<(String, ValueType)>> = RefCell::new(Vec::new());
     let mut resolve = |names: &[String]| {
         let found = known(names)?;
@@ -284,7 +216,7 @@ fn compiled(
     let count = || u16::try_from(taken.borrow().len()).unwrap_or(u16::MAX);
     let (compiled, texts) =
         compile_parts(text, wanted, &mut resolve, &count).map_err(|error| Failure::input(error.to_string()))?;
-    Ok((compiled, texts, taken.into_inner()))
+    Ok(Ready { compiled, texts, taken: taken.into_inner() })
 }
 
 /// The name under which the time of the request goes in.
@@ -301,11 +233,13 @@ fn eval_values(args: &EvalArgs, output: Output) -> Outcome {
         },
         several => Err(format!("there is no `{}`; values have names of one part", several.join("."))),
     };
-    let (compiled, texts, taken) = compiled(expression(args)?, None, &known)?;
+    let Ready { compiled, texts, taken } = ready(expression(args)?, None, &known)?;
     let at = args.now.unwrap_or_else(now);
     let inputs = taken.into_iter().map(|(name, value_type)| {
-        let value =
-            values.iter().find(|(known, ..)| *known == name).map_or(Value::Int(at.nanos()), |(_, _, value)| value.clone());
+        let value = values
+            .iter()
+            .find(|(known, ..)| *known == name)
+            .map_or_else(|| Value::Int(at.nanos()), |(_, _, value)| value.clone());
         let column = ExpressionColumn::of_values(&value_type, &[value]);
         (name, value_type, column)
     });
@@ -332,7 +266,7 @@ fn eval_rows(path: &str, args: &EvalArgs, output: Output) -> Outcome {
             [] => Err("rows of files have no now(); use their column of times".to_owned()),
             several => Err(format!("there is no column `{}`", several.join("."))),
         };
-        let (compiled, texts, taken) = compiled(text, None, &known)?;
+        let Ready { compiled, texts, taken } = ready(text, None, &known)?;
         if let Some(out) = &args.out {
             let Some(value_type) = compiled.types.last().cloned().flatten() else {
                 return Err(Failure::input("the expression is nothing but NULL; CAST it to a type"));
@@ -411,7 +345,7 @@ fn eval_view(view: &str, args: &EvalArgs, global: &Global, output: Output) -> Ou
                 Ok((name, value_type))
             };
             let wanted = if args.expression.is_some() { None } else { Some(&feature.schema.value_type) };
-            let made = compiled(&feature.expression, wanted, &known)?;
+            let made = ready(&feature.expression, wanted, &known)?;
             for named in names.into_inner() {
                 if !columns.contains(&named) {
                     columns.push(named);
@@ -421,7 +355,7 @@ fn eval_view(view: &str, args: &EvalArgs, global: &Global, output: Output) -> Ou
         }
         let values = snapshot_values(&context, definitions, &columns, args, at).await?;
         let mut shown = Vec::new();
-        for (name, (compiled, texts, taken)) in programs {
+        for (name, Ready { compiled, texts, taken }) in programs {
             let inputs = taken.into_iter().map(|(name, value_type)| {
                 let column = values
                     .iter()
