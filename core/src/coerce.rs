@@ -8,7 +8,7 @@ use crate::{Timestamp, UUID_BYTES, Value, ValueType, parse_uuid};
 
 /// A value of a request in the type that its column has, by the rules of Feast's servers: numbers may come as text, whole
 /// floats as integers, bytes as base64, instants as seconds or RFC 3339 text. `None` where it does not fit.
-pub fn coerce(value_type: &ValueType, value: &Value) -> Option<Value> {
+pub(crate) fn coerce(value_type: &ValueType, value: &Value) -> Option<Value> {
     Some(match (value_type, value) {
         (_, Value::Null) => Value::Null,
         (ValueType::Bool, Value::Bool(_))
@@ -67,6 +67,13 @@ pub fn coerce(value_type: &ValueType, value: &Value) -> Option<Value> {
         }
         _ => return None,
     })
+}
+
+/// A value as a request may bring it, in a type: numbers may come as text, whole floats as integers, bytes as base64, instants as
+/// seconds or RFC 3339 text. `None` where it does not fit.
+#[cfg(feature = "expressions")]
+pub fn coerce_value(value_type: &ValueType, value: &Value) -> Option<Value> {
+    coerce(value_type, value)
 }
 
 /// A value for an error's reader: its kind, and itself where it is short.

@@ -55,7 +55,7 @@ mod wire;
 pub use bytes::FormatError;
 pub use cache::PageCache;
 #[cfg(feature = "expressions")]
-pub use coerce::coerce as coerce_value;
+pub use coerce::coerce_value;
 #[cfg(feature = "expressions")]
 pub use expression::{
     Constant, EXPRESSION_BYTES_MAX, EXPRESSION_SET, ExpressionColumn, Function, LinkInput, PROGRAM_REGISTERS_MAX, Program,

@@ -304,6 +304,7 @@ struct EchoColumn {
     value_type: ValueType,
     values: Vec<Value>,
     /// Whether the response has it; others are only for on-demand views.
+    #[cfg(feature = "expressions")]
     shown: bool,
 }
 
@@ -329,7 +330,7 @@ impl Plan {
         }
         let row_count = row_count_of(request)?;
         check(LimitKind::Entities, row_count, limits.entities_max)?;
-        let shown = read.groups.iter().filter(|group| !group.hidden);
+        let shown = read.groups.iter().filter(|group| !group.is_hidden());
         let feature_count: usize = shown.map(|group| group.features.len()).sum();
         if feature_count == 0 {
             return Err(PlanError::NoFeatures.into());
@@ -414,7 +415,10 @@ impl Plan {
 
     /// The first so many columns of its answer are the request's own.
     pub fn echoed_columns(&self) -> usize {
-        self.echo.iter().filter(|column| column.shown).count()
+        #[cfg(feature = "expressions")]
+        return self.echo.iter().filter(|column| column.shown).count();
+        #[cfg(not(feature = "expressions"))]
+        self.echo.len()
     }
 
     fn respond<'a>(&'a self, pages: &[Option<PageRef<'a>>]) -> Result<Response<'a>, Box<AnswerError>> {
@@ -433,7 +437,11 @@ impl Plan {
         };
         #[cfg(feature = "expressions")]
         let (mut hidden, mut computed) = (Vec::new(), Vec::new());
-        for column in self.echo.iter().filter(|column| column.shown) {
+        for column in &self.echo {
+            #[cfg(feature = "expressions")]
+            if !column.shown {
+                continue;
+            }
             response.columns.push(Column { name: Cow::Borrowed(&column.name), value_type: &column.value_type, group: 0 });
             response.cells.extend(column.values.iter().map(|value| match value {
                 Value::Null => Cell::Null,
@@ -475,7 +483,7 @@ impl Plan {
                 let readable = match state.status {
                     Status::Present => true,
                     // What is computed is computed of what training would have seen.
-                    Status::OutsideMaxAge => self.expired == Expired::Value && !group.hidden,
+                    Status::OutsideMaxAge => self.expired == Expired::Value && !group.is_hidden(),
                     Status::NotFound | Status::NullValue => false,
                 };
                 let (Some(row), true) = (row, readable) else { continue };
@@ -487,7 +495,7 @@ impl Plan {
                     place += self.row_count;
                 }
             }
-            if !group.hidden {
+            if !group.is_hidden() {
                 self.push_columns(manifest, group, number + echo_groups, &mut response.columns);
             }
         }
@@ -499,7 +507,7 @@ impl Plan {
         }
         if self.include_view_metadata {
             let mut views: Vec<Cow<'_, str>> = Vec::new();
-            for group in self.read.groups.iter().filter(|group| !group.hidden) {
+            for group in self.read.groups.iter().filter(|group| !group.is_hidden()) {
                 if !views.iter().any(|known| *known == group.display_name) {
                     views.push(Cow::Borrowed(&group.display_name));
                 }
@@ -656,8 +664,15 @@ impl Plan {
                     found: describe(value),
                 })?);
             }
+            #[cfg(feature = "expressions")]
             let shown = key.is_some() || read.request_fields.iter().any(|field| field.name == name && field.echoed);
-            self.echo.push(EchoColumn { name, value_type, values, shown });
+            self.echo.push(EchoColumn {
+                name,
+                value_type,
+                values,
+                #[cfg(feature = "expressions")]
+                shown,
+            });
         }
         let missing = |column: &str, needed_by: &str| PlanError::MissingColumn {
             column: column.to_owned(),

@@ -50,6 +50,7 @@ pub(crate) struct RequestField {
     pub(crate) name: String,
     pub(crate) value_type: ValueType,
     /// Whether the response has it too.
+    #[cfg(feature = "expressions")]
     pub(crate) echoed: bool,
 }
 
@@ -82,7 +83,18 @@ pub(crate) struct Group {
     pub(crate) display_name: String,
     pub(crate) features: Vec<GroupFeature>,
     /// Whether it is not in the response: only on-demand views want it. Such groups come after all others.
+    #[cfg(feature = "expressions")]
     pub(crate) hidden: bool,
+}
+
+impl Group {
+    /// Whether it is not in the response.
+    pub(crate) const fn is_hidden(&self) -> bool {
+        #[cfg(feature = "expressions")]
+        return self.hidden;
+        #[cfg(not(feature = "expressions"))]
+        false
+    }
 }
 
 /// A feature of a group.
@@ -218,7 +230,12 @@ impl Snapshot {
                 .iter()
                 .filter_map(|number| manifest.request_sources.get(usize::from(*number)))
                 .flat_map(|source| &source.fields)
-                .map(|field| RequestField { name: field.name.clone(), value_type: field.value_type.clone(), echoed: true })
+                .map(|field| RequestField {
+                    name: field.name.clone(),
+                    value_type: field.value_type.clone(),
+                    #[cfg(feature = "expressions")]
+                    echoed: true,
+                })
                 .collect();
             read.find_collision(&manifest);
             #[cfg(feature = "expressions")]
@@ -367,7 +384,17 @@ impl ReadPlan {
                 Some(GroupFeature { number, column: time_column + 1 + number, full_name })
             })
             .collect();
-        self.groups.push(Group { lookup, table, view, ttl: schema.ttl, time_column, display_name, features, hidden: false });
+        self.groups.push(Group {
+            lookup,
+            table,
+            view,
+            ttl: schema.ttl,
+            time_column,
+            display_name,
+            features,
+            #[cfg(feature = "expressions")]
+            hidden: false,
+        });
     }
 
     /// Adds a group of an on-demand view, which has no rows to look up.
