@@ -60,9 +60,10 @@ pub(super) fn write_info(config: &HttpConfig, served: &Served<'_>, media_type: M
     encoder.end_map();
     encoder.key(8, "expression_sets");
     // 0 is a snapshot without expressions, which every bundle can serve.
-    encoder.begin_list(usize::from(EXPRESSION_SET_MAX > 0));
-    if EXPRESSION_SET_MAX > 0 {
-        encoder.int(i64::from(EXPRESSION_SET_MAX));
+    let expression_sets: &[u16] = if cfg!(feature = "expressions") { &[EXPRESSION_SET_MAX] } else { &[] };
+    encoder.begin_list(expression_sets.len());
+    for set in expression_sets {
+        encoder.int(i64::from(*set));
     }
     encoder.end_list();
     encoder.key(9, "transforms");
