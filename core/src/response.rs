@@ -100,7 +100,7 @@ pub enum Cell<'a> {
 
 impl<'a> Response<'a> {
     /// What cells that were computed are in.
-    pub(crate) fn made(&self) -> &[u8] {
+    pub(crate) fn made_bytes(&self) -> &[u8] {
         #[cfg(feature = "expressions")]
         return &self.made;
         #[cfg(not(feature = "expressions"))]

@@ -34,7 +34,7 @@ impl Response<'_> {
             let Some(column) = self.columns.get(number) else { continue };
             encoder.separate(index);
             let cell = self.cells.get(number * self.row_count + row).unwrap_or(&Cell::Null);
-            write_cell(column.value_type, cell, self.made(), &mut encoder)?;
+            write_cell(column.value_type, cell, self.made_bytes(), &mut encoder)?;
         }
         encoder.end_list();
         Ok(json)
@@ -161,7 +161,7 @@ fn write_values(
         if matches!(cell, Cell::Null) {
             null_values |= response.status(column, row, cell).status == Status::NullValue;
         }
-        write_cell(column.value_type, cell, response.made(), encoder).map_err(|cause| WireError::Value {
+        write_cell(column.value_type, cell, response.made_bytes(), encoder).map_err(|cause| WireError::Value {
             column: String::from(&*column.name),
             row,
             cause,
