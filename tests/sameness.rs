@@ -126,8 +126,8 @@ fn what_is_trained_on_is_what_is_served_to_the_bit() {
         let array = trained.column_by_name(&column.name).unwrap_or_else(|| panic!("the training set has no {}", column.name));
         let trained = expression_column(column.value_type, array).expect("it is of its type");
         let served = served.expression_column(number);
-        for row in 0..users.len() {
-            assert_eq!(shown(&trained, row), shown(&served, row), "{} of user {}", column.name, users[row]);
+        for (row, user) in users.iter().enumerate() {
+            assert_eq!(shown(&trained, row), shown(&served, row), "{} of user {user}", column.name);
             compared += 1;
         }
     }
