@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use mezze_arrow::expression_column;
-use mezze_core::{EntityColumn, ExpressionColumn, HttpConfig, Limits, PageRef, Request, Selection, Timestamp, Value};
+use mezze_core::{EntityColumn, Expired, ExpressionColumn, HttpConfig, Limits, PageRef, Request, Selection, Timestamp, Value};
 use mezze_replica::{Reader, Store};
 use mezze_server::{Online, Server, ServerOptions};
 
@@ -113,6 +113,8 @@ fn what_is_trained_on_is_what_is_served_to_the_bit() {
     let entities = names.map(|name| EntityColumn::new(name, rows.iter().map(|row| value(&row[name])).collect())).collect();
     let mut request = Request::new(Selection::Features(features.clone()), entities);
     request.full_feature_names = true;
+    // Computed is what training saw, even for who wants to see values that are too old.
+    request.expired = Expired::Value;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let store = Store::folder(&repo.path("data/replica")).expect("the origin is there");
     let reader = runtime.block_on(Reader::open(store, 1 << 20)).expect("there is a snapshot");

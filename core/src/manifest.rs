@@ -109,8 +109,13 @@ impl Manifest {
     /// Its bytes.
     ///
     /// # Errors
-    /// `None` where a name or a list has more than 65,535 bytes or items.
+    /// `None` where a name or a list has more than 65,535 bytes or items, or the programs of its on-demand views together are larger
+    /// than one may be.
     pub fn encode(&self) -> Option<Vec<u8>> {
+        #[cfg(feature = "expressions")]
+        if self.on_demand_views.iter().map(|view| view.program.register_count()).sum::<usize>() > PROGRAM_REGISTERS_MAX {
+            return None;
+        }
         let mut out = Writer::new(MANIFEST_MAGIC, MANIFEST_VERSION);
         out.u16(PAGE_FORMAT);
         out.u16(self.expression_set());

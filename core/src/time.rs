@@ -67,7 +67,7 @@ impl Timestamp {
     }
 
     /// What [`Timestamp::parse`] reads, and the seconds east of UTC of its offset.
-    pub(crate) fn parse_with_offset(text: &str) -> Option<(Self, i32)> {
+    pub fn parse_with_offset(text: &str) -> Option<(Self, i32)> {
         let mut rest = text.as_bytes();
         let year = take_digits(4, &mut rest)?;
         take(b"-", &mut rest)?;

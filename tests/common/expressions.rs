@@ -257,7 +257,7 @@ fn type_of(text: &str) -> String {
         let value_type = ODD_FIELDS[place].1.parse().expect("it is a type");
         Ok(mezze_model::ColumnOf { input: place as u16, value_type })
     };
-    let compiled = compile(&[(text, None)], &mut resolve, &|| ODD_FIELDS.len() as u16);
+    let compiled = compile(&[(text, None)], &mut resolve);
     let compiled = compiled.unwrap_or_else(|errors| panic!("{text}: {}", errors[0].1));
     compiled.types[0].as_ref().map_or_else(|| "int64".to_owned(), ToString::to_string)
 }

@@ -64,7 +64,10 @@ pub fn value_at(value_type: &ValueType, array: &ArrayRef, row: usize) -> Result<
         }
         (ValueType::ZonedTimestamp, _) => {
             let text = text_at(array, row)?;
-            zoned(&text).ok_or_else(|| ConvertError::Value(format!("`{text}` is no instant with an offset")))?
+            let zoned = Timestamp::parse_with_offset(&text);
+            let (instant, offset_seconds) =
+                zoned.ok_or_else(|| ConvertError::Value(format!("`{text}` is no instant with an offset")))?;
+            Value::Zoned { nanos: instant.nanos(), offset_seconds }
         }
         (ValueType::List(_) | ValueType::Set(_) | ValueType::Map(_) | ValueType::Struct(_), _) => return Err(mismatch()),
         (scalar, _) => {
@@ -87,18 +90,4 @@ fn text_at(array: &ArrayRef, row: usize) -> Result<String, ConvertError> {
     let text = cast_with_options(&array.slice(row, 1), &DataType::Utf8, &CastOptions::default())
         .map_err(|_| ConvertError::Type(array.data_type().to_string()))?;
     Ok(text.as_string::<i32>().value(0).to_owned())
-}
-
-/// An instant with its offset, from RFC 3339.
-fn zoned(text: &str) -> Option<Value> {
-    let nanos = Timestamp::parse(text)?.nanos();
-    let offset = text.get(text.len().checked_sub(6)?..)?;
-    let sign = match offset.as_bytes().first()? {
-        b'+' => 1,
-        b'-' => -1,
-        _ => return Some(Value::Zoned { nanos, offset_seconds: 0 }),
-    };
-    let (hours, minutes) = offset.get(1..)?.split_once(':')?;
-    let seconds = hours.parse::<i32>().ok()? * 3600 + minutes.parse::<i32>().ok()? * 60;
-    Some(Value::Zoned { nanos, offset_seconds: sign * seconds })
 }

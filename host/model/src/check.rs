@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mezze_core::{FeatureSchema, ValueType};
 
 use crate::definitions::{Definitions, Source};
-use crate::on_demand::expression_errors;
+use crate::on_demand::on_demand_program;
 use crate::problem::{Problem, instead};
 
 /// A column of a source.
@@ -120,7 +120,7 @@ pub fn check_against(definitions: &mut Definitions, columns: &BTreeMap<String, V
     // Expressions over views whose features were not known when the files were read.
     if was_inferred && found.is_empty() {
         for view in &definitions.on_demand_feature_views {
-            for (_, message) in expression_errors(definitions, view) {
+            for (_, message) in on_demand_program(definitions, view).err().unwrap_or_default() {
                 found.push(Problem { place: String::new(), message });
             }
         }

@@ -30,7 +30,7 @@ pub use expression::{ColumnOf, Compiled, ExpressionError, FUNCTIONS, FunctionEnt
 pub use json::{digest, to_json};
 pub use json_schema::{features_schema, store_schema};
 pub use load::{FEATURES_FOLDER, Repo, STORE_FILE, load};
-pub use on_demand::{OnDemandColumn, OnDemandProgram, on_demand_feature, on_demand_program, on_demand_scope};
+pub use on_demand::{OnDemandColumn, OnDemandProgram, OnDemandPrograms, on_demand_program, on_demand_scope};
 pub use problem::{LoadError, Problem};
 pub use registry::{Registry, RegistryError, Version};
 pub use tables::{on_demand_views, request_sources, services, table_of, tables};

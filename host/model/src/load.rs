@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mezze_core::{Audience, FeatureSchema, KEY_COLUMNS_MAX, KeyType, Span, ValueType};
+use mezze_core::{Audience, FeatureSchema, KEY_COLUMNS_MAX, KeyType, PROGRAM_REGISTERS_MAX, Span, ValueType};
 
 use crate::definitions::{
     About, Availability, Definitions, Entity, FeatureService, FeatureView, HostConfig, OnDemandFeature, OnDemandFeatureView,
@@ -13,7 +13,7 @@ use crate::definitions::{
 use crate::fields::{Fields, text_of};
 use crate::keys;
 use crate::node::{Node, Place, Value};
-use crate::on_demand::{cycle_of, expression_errors, inputs_are_known};
+use crate::on_demand::{cycle_of, inputs_are_known, on_demand_program};
 use crate::problem::{LoadError, Problem, Problems, instead, located};
 
 /// A repository as its files have it.
@@ -346,9 +346,16 @@ impl Drafts {
             definitions.feature_views.push(draft.object.view);
         }
         definitions.on_demand_feature_views = self.on_demand.iter().map(|draft| draft.object.view.clone()).collect();
+        let mut registers = 0;
         for draft in &self.on_demand {
             let mut problems = Problems { file: &draft.file, found };
-            check_on_demand(&draft.object, draft.place, &definitions, &mut problems);
+            registers += check_on_demand(&draft.object, draft.place, &definitions, &mut problems);
+        }
+        if registers > PROGRAM_REGISTERS_MAX {
+            let message = format!(
+                "all on-demand feature views together have {registers} columns, constants and steps; a snapshot takes {PROGRAM_REGISTERS_MAX}"
+            );
+            found.push(Problem { place: String::new(), message });
         }
         for mut draft in self.services {
             let mut problems = Problems { file: &draft.file, found };
@@ -634,7 +641,8 @@ fn check_view(draft: &DraftView, place: Place, definitions: &Definitions, proble
     }
 }
 
-fn check_on_demand(draft: &DraftOnDemand, place: Place, definitions: &Definitions, problems: &mut Problems<'_>) {
+/// Checks an on-demand view; says how many registers its program has.
+fn check_on_demand(draft: &DraftOnDemand, place: Place, definitions: &Definitions, problems: &mut Problems<'_>) -> usize {
     let view = &draft.view;
     if definitions.feature_view(&view.name).is_some() {
         problems.add(place, format!("`{}` is the name of a feature view already; both are views", view.name));
@@ -659,20 +667,26 @@ fn check_on_demand(draft: &DraftOnDemand, place: Place, definitions: &Definition
         }
     }
     if problems.found.len() > before {
-        return;
+        return 0;
     }
     if let Some(cycle) = cycle_of(definitions, &view.name) {
         problems
             .add(place, format!("the on-demand feature view `{}` is computed from itself: {}", view.name, cycle.join(" from ")));
-        return;
+        return 0;
     }
     // A view without a schema gets it when it is applied; then expressions are looked at.
     if !inputs_are_known(definitions, view) {
-        return;
+        return 0;
     }
-    for (number, error) in expression_errors(definitions, view) {
-        let place = draft.expression_places.get(number).copied().unwrap_or(place);
-        problems.add(place, error);
+    match on_demand_program(definitions, view) {
+        Ok(compiled) => compiled.program.register_count(),
+        Err(errors) => {
+            for (number, error) in errors {
+                let place = draft.expression_places.get(number).copied().unwrap_or(place);
+                problems.add(place, error);
+            }
+            0
+        }
     }
 }
 

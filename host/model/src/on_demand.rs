@@ -50,10 +50,9 @@ pub fn on_demand_program(definitions: &Definitions, view: &OnDemandFeatureView) 
     let scope = Scope::of(definitions, view);
     let expressions: Vec<(&str, Option<&ValueType>)> =
         view.features.iter().map(|feature| (feature.expression.as_str(), Some(&feature.schema.value_type))).collect();
-    let columns = std::cell::RefCell::new(Vec::<OnDemandColumn>::new());
+    let mut columns: Vec<OnDemandColumn> = Vec::new();
     let mut resolve = |names: &[String]| {
         let (column, value_type) = scope.find(names)?;
-        let mut columns = columns.borrow_mut();
         let place = columns.iter().position(|known| *known == column).unwrap_or(columns.len());
         if place == columns.len() {
             columns.push(column);
@@ -61,10 +60,9 @@ pub fn on_demand_program(definitions: &Definitions, view: &OnDemandFeatureView) 
         let input = u16::try_from(place).map_err(|_| "too many columns".to_owned())?;
         Ok(ColumnOf { input, value_type })
     };
-    let count = || u16::try_from(columns.borrow().len()).unwrap_or(u16::MAX);
-    let compiled = compile(&expressions, &mut resolve, &count);
+    let compiled = compile(&expressions, &mut resolve);
     match compiled {
-        Ok(compiled) => Ok(OnDemandProgram { program: compiled.program, columns: columns.into_inner() }),
+        Ok(compiled) => Ok(OnDemandProgram { program: compiled.program, columns }),
         Err(errors) => Err(errors
             .into_iter()
             .map(|(number, error)| {
@@ -85,62 +83,75 @@ pub fn on_demand_scope<'d>(
     move |names: &[String]| scope.find(names)
 }
 
-/// The program of one feature alone, whatever views it is computed from by way of: its columns are stored features, join keys,
-/// request data and the time.
-///
-/// # Errors
-/// What is wrong with the expressions of a view that it needs.
-pub fn on_demand_feature(definitions: &Definitions, view: &str, feature: &str) -> Result<OnDemandProgram, String> {
-    let views = in_order(definitions);
-    let mut compiled = Vec::with_capacity(views.len());
-    for view in &views {
-        // Views that it does not need may be wrong.
-        compiled.push(on_demand_program(definitions, view));
-    }
-    let place = |name: &str| views.iter().position(|view| view.name == name);
-    let output = |view: usize, feature: &str| {
-        views.get(view).and_then(|view| view.features.iter().position(|known| known.schema.name == feature))
-    };
-    let mut columns: Vec<OnDemandColumn> = Vec::new();
-    let mut programs = Vec::with_capacity(views.len());
-    let empty = Program::default();
-    for compiled in &compiled {
-        let Ok(compiled) = compiled else {
-            programs.push((&empty, Vec::new()));
-            continue;
-        };
-        let mut inputs = Vec::with_capacity(compiled.columns.len());
-        for column in &compiled.columns {
-            if let OnDemandColumn::Feature { view, feature } = column
-                && let Some(program) = place(view)
-                && let Some(output) = output(program, feature)
-            {
-                inputs.push(LinkInput::Output { program, output });
-                continue;
-            }
-            let at = columns.iter().position(|known| known == column).unwrap_or(columns.len());
-            if at == columns.len() {
-                columns.push(column.clone());
-            }
-            inputs.push(LinkInput::Column(u32::try_from(at).unwrap_or(u32::MAX)));
-        }
-        programs.push((&compiled.program, inputs));
-    }
-    let unknown = || format!("there is no computed feature `{view}:{feature}`");
-    let program = place(view).ok_or_else(unknown)?;
-    if let Some(Err(errors)) = compiled.get(program) {
-        return Err(errors.iter().map(|(_, error)| error.as_str()).collect::<Vec<_>>().join("\n"));
-    }
-    let output = output(program, feature).ok_or_else(unknown)?;
-    let (program, taken) = Program::link(&programs, &[(program, output)])
-        .ok_or_else(|| format!("`{view}:{feature}` is computed from a view whose expressions are wrong, or is too large"))?;
-    let taken = taken.iter().filter_map(|column| columns.get(*column as usize).cloned());
-    Ok(OnDemandProgram { program, columns: taken.collect() })
+/// The programs of all on-demand views, compiled once: what features are linked from.
+#[derive(Debug)]
+pub struct OnDemandPrograms<'d> {
+    views: Vec<&'d OnDemandFeatureView>,
+    /// Of each view its program, or what is wrong with it: a feature may not need it.
+    compiled: Vec<Result<OnDemandProgram, Vec<(usize, String)>>>,
+    /// Of each program where its inputs come from; columns by their numbers in `columns`.
+    inputs: Vec<Vec<LinkInput>>,
+    columns: Vec<OnDemandColumn>,
 }
 
-/// What is wrong with a view's expressions, by feature.
-pub(crate) fn expression_errors(definitions: &Definitions, view: &OnDemandFeatureView) -> Vec<(usize, String)> {
-    on_demand_program(definitions, view).err().unwrap_or_default()
+impl<'d> OnDemandPrograms<'d> {
+    /// Compiles the expressions of all views.
+    pub fn of(definitions: &'d Definitions) -> Self {
+        let views = in_order(definitions);
+        let compiled: Vec<_> = views.iter().map(|view| on_demand_program(definitions, view)).collect();
+        let mut programs = Self { views, compiled, inputs: Vec::new(), columns: Vec::new() };
+        for number in 0..programs.compiled.len() {
+            let taken = programs.compiled.get(number).and_then(|program| program.as_ref().ok());
+            let taken = taken.map(|program| program.columns.clone()).unwrap_or_default();
+            let inputs = taken.into_iter().map(|column| programs.input(column)).collect();
+            programs.inputs.push(inputs);
+        }
+        programs
+    }
+
+    /// Where a column comes from: a program before, or from outside, and then it has a number.
+    fn input(&mut self, column: OnDemandColumn) -> LinkInput {
+        if let OnDemandColumn::Feature { view, feature } = &column
+            && let Some((program, output)) = self.place(view, feature)
+        {
+            return LinkInput::Output { program, output };
+        }
+        let at = self.columns.iter().position(|known| *known == column).unwrap_or(self.columns.len());
+        if at == self.columns.len() {
+            self.columns.push(column);
+        }
+        LinkInput::Column(u32::try_from(at).unwrap_or(u32::MAX))
+    }
+
+    fn place(&self, view: &str, feature: &str) -> Option<(usize, usize)> {
+        let program = self.views.iter().position(|known| known.name == view)?;
+        let output = self.views.get(program)?.features.iter().position(|known| known.schema.name == feature)?;
+        Some((program, output))
+    }
+
+    /// The program of one feature alone, whatever views it is computed from by way of: its columns are stored features, join keys,
+    /// request data and the time.
+    ///
+    /// # Errors
+    /// What is wrong with the expressions of a view that it needs.
+    pub fn feature(&self, view: &str, feature: &str) -> Result<OnDemandProgram, String> {
+        let (number, output) =
+            self.place(view, feature).ok_or_else(|| format!("there is no computed feature `{view}:{feature}`"))?;
+        if let Some(Err(errors)) = self.compiled.get(number) {
+            return Err(errors.iter().map(|(_, error)| error.as_str()).collect::<Vec<_>>().join("\n"));
+        }
+        let empty = Program::default();
+        let programs: Vec<(&Program, Vec<LinkInput>)> = self
+            .compiled
+            .iter()
+            .zip(&self.inputs)
+            .map(|(compiled, inputs)| (compiled.as_ref().map_or(&empty, |compiled| &compiled.program), inputs.clone()))
+            .collect();
+        let (program, taken) = Program::link(&programs, &[(number, output)])
+            .ok_or_else(|| format!("`{view}:{feature}` is computed from a view whose expressions are wrong, or is too large"))?;
+        let taken = taken.iter().filter_map(|column| self.columns.get(*column as usize).cloned());
+        Ok(OnDemandProgram { program, columns: taken.collect() })
+    }
 }
 
 /// Whether the features of all sources are known.

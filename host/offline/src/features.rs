@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mezze_core::{Program, ValueType};
-use mezze_model::{Definitions, FeatureView, OnDemandColumn, OnDemandFeatureView, on_demand_feature};
+use mezze_model::{Definitions, FeatureView, OnDemandColumn, OnDemandFeatureView, OnDemandPrograms};
 
 use crate::error::{OfflineError, Result, hint};
 
@@ -188,10 +188,15 @@ impl SelectedFeatures {
 
     /// Adds the features, and the columns of entity rows, that computed features take.
     fn add_inputs(&mut self, definitions: &Definitions) -> Result<()> {
+        if !self.is_computed() {
+            return Ok(());
+        }
+        let programs = OnDemandPrograms::of(definitions);
         let mut outputs = std::mem::take(&mut self.outputs);
         for output in &mut outputs {
             let SelectedOutput::Computed(computed) = output else { continue };
-            let compiled = on_demand_feature(definitions, &computed.definition, &computed.name)
+            let compiled = programs
+                .feature(&computed.definition, &computed.name)
                 .map_err(|reason| OfflineError::Request { reason: format!("{reason}; run `mezze plan`") })?;
             computed.program = compiled.program;
             for column in &compiled.columns {

@@ -67,12 +67,20 @@ impl Shown {
     fn text(&self, output: Output) -> String {
         let mut text = String::new();
         for row in 0..self.rows {
-            let mut table = if self.rows == 1 {
-                Table::new(&["", "type", "value"])
-            } else {
-                text.push_str(&format!("{}row {}\n", if row == 0 { "" } else { "\n" }, row + 1));
-                Table::new(&["", "type", "value"])
-            };
+            if self.rows > 1 {
+                text.push_str(&format!(
+                    "{}row {}
+",
+                    if row == 0 {
+                        ""
+                    } else {
+                        "
+"
+                    },
+                    row + 1
+                ));
+            }
+            let mut table = Table::new(&["", "type", "value"]);
             let value = |values: &[Json]| values.get(row).map(ToString::to_string).unwrap_or_default();
             for (name, value_type, values) in &self.inputs {
                 table.row([name.clone(), value_type.to_string(), value(values)]);
@@ -146,12 +154,22 @@ fn given(argument: &str) -> Outcome<(String, ValueType, Value)> {
     if name.is_empty() {
         return Err(form());
     }
-    let json: Json = serde_json::from_str(text).unwrap_or_else(|_| json!(text));
+    let json = json_of(text);
     let value_type = value_type.unwrap_or_else(|| looks_like(&json));
-    let value = mezze_core::coerce_value(&value_type, &json_value(&json))
-        .or_else(|| mezze_core::coerce_value(&value_type, &Value::String(text.to_owned())))
+    let value = typed_value(&value_type, text)
         .ok_or_else(|| Failure::input(format!("`--set {argument}`: `{text}` is no {value_type}")))?;
     Ok((name.to_owned(), value_type, value))
+}
+
+/// What a text of the command line says: JSON, or else itself.
+fn json_of(text: &str) -> Json {
+    serde_json::from_str(text).unwrap_or_else(|_| json!(text))
+}
+
+/// The value of a type that a text of the command line says, as JSON or as it stands.
+fn typed_value(value_type: &ValueType, text: &str) -> Option<Value> {
+    mezze_core::coerce_value(value_type, &json_value(&json_of(text)))
+        .or_else(|| mezze_core::coerce_value(value_type, &Value::String(text.to_owned())))
 }
 
 fn looks_like(json: &Json) -> ValueType {
@@ -203,20 +221,17 @@ struct Ready {
 
 /// Compiles an expression over named columns.
 fn ready(text: &str, wanted: Option<&ValueType>, known: &Known<'_>) -> Outcome<Ready> {
-    let taken: RefCell<Vec<(String, ValueType)>> = RefCell::new(Vec::new());
+    let mut taken: Vec<(String, ValueType)> = Vec::new();
     let mut resolve = |names: &[String]| {
         let found = known(names)?;
-        let mut taken = taken.borrow_mut();
         let place = taken.iter().position(|known| known.0 == found.0).unwrap_or(taken.len());
         if place == taken.len() {
             taken.push(found.clone());
         }
         Ok(ColumnOf { input: u16::try_from(place).unwrap_or(u16::MAX), value_type: found.1 })
     };
-    let count = || u16::try_from(taken.borrow().len()).unwrap_or(u16::MAX);
-    let (compiled, texts) =
-        compile_parts(text, wanted, &mut resolve, &count).map_err(|error| Failure::input(error.to_string()))?;
-    Ok(Ready { compiled, texts, taken: taken.into_inner() })
+    let (compiled, texts) = compile_parts(text, wanted, &mut resolve).map_err(|error| Failure::input(error.to_string()))?;
+    Ok(Ready { compiled, texts, taken })
 }
 
 /// The name under which the time of the request goes in.
@@ -429,9 +444,7 @@ async fn snapshot_values(
         let text = text.ok_or_else(|| {
             Failure::input(format!("the expression needs `{key}`")).hint(format!("give it with --entity {key}=VALUE"))
         })?;
-        let json: Json = serde_json::from_str(text).unwrap_or_else(|_| json!(text));
-        let value = mezze_core::coerce_value(&value_type, &json_value(&json))
-            .or_else(|| mezze_core::coerce_value(&value_type, &Value::String(text.to_owned())))
+        let value = typed_value(&value_type, text)
             .ok_or_else(|| Failure::input(format!("`--entity {key}={text}`: `{text}` is no {value_type}")))?;
         values.push((name.clone(), ExpressionColumn::of_values(&value_type, &[value])));
     }

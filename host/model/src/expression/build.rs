@@ -61,8 +61,11 @@ impl Builder {
         Place::Step(number)
     }
 
-    /// The program, which takes so many inputs; `None` where it is larger than a program may be.
-    pub(super) fn finish(self, input_count: u16, outputs: &[Place]) -> Option<Program> {
+    /// The program, which takes inputs up to the last that is used; `None` where it is larger than a program may be.
+    pub(super) fn finish(self, outputs: &[Place]) -> Option<Program> {
+        let places = self.steps.iter().flat_map(|(_, arguments)| arguments).chain(outputs);
+        let used = places.map(|place| if let Place::Input(number) = place { number + 1 } else { 0 });
+        let input_count = used.max().unwrap_or(0);
         let total = usize::from(input_count) + self.constants.len() + self.steps.len();
         if total > PROGRAM_REGISTERS_MAX {
             return None;
@@ -79,9 +82,7 @@ impl Builder {
         });
         Program::new(input_count, self.constants, steps.collect(), outputs.iter().map(register).collect())
     }
-}
 
-impl Builder {
     /// The constant at a place, if it is one.
     pub(super) fn constant_at(&self, place: Place) -> Option<&Constant> {
         match place {

@@ -48,15 +48,13 @@ pub(super) type Result<T> = std::result::Result<T, ExpressionError>;
 pub(super) type Resolve<'r> = &'r mut dyn FnMut(&[String]) -> std::result::Result<ColumnOf, String>;
 
 /// Compiles expressions into one program, each with the type that it shall have, if that is known. `resolve` finds the column of a
-/// name: one part, or view and feature; of no parts, the time of the request. `inputs` is how many columns it has given out when
-/// all are compiled.
+/// name: one part, or view and feature; of no parts, the time of the request.
 ///
 /// # Errors
 /// For each expression that is wrong its number and what is wrong with it.
 pub fn compile(
     expressions: &[(&str, Option<&ValueType>)],
     resolve: &mut dyn FnMut(&[String]) -> std::result::Result<ColumnOf, String>,
-    inputs: &dyn Fn() -> u16,
 ) -> std::result::Result<Compiled, Vec<(usize, ExpressionError)>> {
     let mut builder = Builder::default();
     let (mut outputs, mut types, mut errors) = (Vec::new(), Vec::new(), Vec::new());
@@ -73,7 +71,7 @@ pub fn compile(
     if !errors.is_empty() {
         return Err(errors);
     }
-    match builder.finish(inputs(), &outputs) {
+    match builder.finish(&outputs) {
         Some(program) => Ok(Compiled { program, types }),
         None => {
             let text = expressions.first().map_or("", |(text, _)| text);
@@ -91,7 +89,6 @@ pub fn compile_parts(
     text: &str,
     wanted: Option<&ValueType>,
     resolve: &mut dyn FnMut(&[String]) -> std::result::Result<ColumnOf, String>,
-    inputs: &dyn Fn() -> u16,
 ) -> std::result::Result<(Compiled, Vec<String>), ExpressionError> {
     let expression = parse(text)?;
     let mut builder = Builder::default();
@@ -103,7 +100,7 @@ pub fn compile_parts(
     parts.push((expression.to_string(), Typed { place, value_type, ..typed }));
     let outputs: Vec<Place> = parts.iter().map(|(_, part)| part.place).collect();
     let types = parts.iter().map(|(_, part)| part.value_type.clone()).collect();
-    let program = builder.finish(inputs(), &outputs);
+    let program = builder.finish(&outputs);
     let program = program.ok_or_else(|| ExpressionError::at(text, Span::empty(), "the expression is too large"))?;
     Ok((Compiled { program, types }, parts.into_iter().map(|(text, _)| text).collect()))
 }
@@ -148,8 +145,8 @@ fn parse(text: &str) -> Result<Expr> {
     };
     let dialect = DuckDbDialect {};
     let mut parser = Parser::new(&dialect).try_with_sql(text).map_err(failed)?;
-    let expression = parser.parse_expr().map_err(failed)?;
-    if is_too_deep(&expression) {
+    let mut expression = parser.parse_expr().map_err(failed)?;
+    if is_too_deep(&mut expression) {
         dismantle(expression);
         return Err(ExpressionError::at(text, Span::empty(), "the expression is nested too deep; split it over views"));
     }
@@ -161,7 +158,7 @@ fn parse(text: &str) -> Result<Expr> {
 }
 
 /// The part that an operator behind it makes the parser nest, however long the chain: it counts the depth of brackets alone.
-fn first_part(expression: &Expr) -> Option<&Expr> {
+fn first_part(expression: &mut Expr) -> Option<&mut Expr> {
     match expression {
         Expr::BinaryOp { left, .. } => Some(left),
         Expr::IsNull(inner)
@@ -187,7 +184,7 @@ fn first_part(expression: &Expr) -> Option<&Expr> {
 }
 
 /// Whether a chain is longer than can be gone through by recursion, as all of the parser's own functions do.
-fn is_too_deep(expression: &Expr) -> bool {
+fn is_too_deep(expression: &mut Expr) -> bool {
     let mut part = expression;
     for _ in 0..CHAIN_MAX {
         match first_part(part) {
@@ -199,31 +196,9 @@ fn is_too_deep(expression: &Expr) -> bool {
 }
 
 /// Drops a chain link by link: dropped as a whole it would take the stack.
-fn dismantle(expression: Expr) {
-    let mut part = expression;
-    loop {
-        part = match part {
-            Expr::BinaryOp { left, .. } => *left,
-            Expr::IsNull(inner)
-            | Expr::IsNotNull(inner)
-            | Expr::IsTrue(inner)
-            | Expr::IsNotTrue(inner)
-            | Expr::IsFalse(inner)
-            | Expr::IsNotFalse(inner)
-            | Expr::IsUnknown(inner)
-            | Expr::IsNotUnknown(inner)
-            | Expr::IsDistinctFrom(inner, _)
-            | Expr::IsNotDistinctFrom(inner, _) => *inner,
-            Expr::Cast { expr, .. }
-            | Expr::InList { expr, .. }
-            | Expr::Between { expr, .. }
-            | Expr::Like { expr, .. }
-            | Expr::ILike { expr, .. }
-            | Expr::AtTimeZone { timestamp: expr, .. }
-            | Expr::Collate { expr, .. }
-            | Expr::CompoundFieldAccess { root: expr, .. } => *expr,
-            _ => return,
-        };
+fn dismantle(mut expression: Expr) {
+    while let Some(first) = first_part(&mut expression) {
+        expression = std::mem::replace(first, Expr::Tuple(Vec::new()));
     }
 }
 

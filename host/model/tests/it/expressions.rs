@@ -5,7 +5,7 @@ use mezze_model::{ColumnOf, FUNCTIONS, compile};
 
 /// The result of an expression without columns, as its example writes it.
 fn result_of(text: &str) -> Result<String, String> {
-    let compiled = compile(&[(text, None)], &mut |_: &[String]| Err("there are no columns".to_owned()), &|| 0);
+    let compiled = compile(&[(text, None)], &mut |_: &[String]| Err("there are no columns".to_owned()));
     let compiled = compiled.map_err(|errors| errors[0].1.to_string())?;
     let column = compiled.program.run(vec![], 1).remove(0);
     Ok(shown(compiled.types[0].as_ref(), &column))
@@ -82,7 +82,7 @@ fn error_of(text: &str) -> String {
             .map(|place| ColumnOf { input: place as u16, value_type: columns[place].1.clone() })
             .ok_or_else(|| format!("there is no `{}`", names.join(".")))
     };
-    match compile(&[(text, None)], &mut resolve, &|| 5) {
+    match compile(&[(text, None)], &mut resolve) {
         Ok(compiled) => format!("compiles to {:?}", compiled.types[0].as_ref().map(ToString::to_string)),
         Err(errors) => errors[0].1.to_string(),
     }

@@ -273,7 +273,7 @@ fn ours(text: &str, rows: &RecordBatch) -> ArrayRef {
         let column = schema.index_of(&names[0]).map_err(|error| error.to_string())?;
         Ok(ColumnOf { input: column as u16, value_type: type_of(schema.field(column).data_type()) })
     };
-    let compiled = compile(&[(text, None)], &mut resolve, &|| schema.fields().len() as u16);
+    let compiled = compile(&[(text, None)], &mut resolve);
     let compiled = compiled.unwrap_or_else(|errors| panic!("{text}: {}", errors[0].1));
     let types: Vec<ValueType> = schema.fields().iter().map(|field| type_of(field.data_type())).collect();
     let columns =
