@@ -14,7 +14,7 @@ use std::time::Duration;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
 
-use super::{build, build_with, native, tool};
+use super::{build_with, native, tool};
 use crate::common::{Repo, files, mezze, replica_keys, send};
 use crate::kv::http::{Answer, Request, Response, Server};
 
