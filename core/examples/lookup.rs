@@ -14,9 +14,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use mezze_core::{
-    Audience, ColumnData, ColumnInput, Constant, EntityColumn, FeatureSchema, Function, Head, KeyColumn, KeyHash, KeyPart,
-    KeyType, Limits, Manifest, ON_DEMAND_TABLE, OnDemandInput, OnDemandView, PageInput, PageKey, PageRef, PageWriter, Program,
-    ProgramStep, Request, Segment, SegmentId, Selection, Service, ServiceProjection, Snapshot, Span, Table, TableSchema,
+    Audience, ColumnData, ColumnInput, Compute, Constant, EntityColumn, FeatureSchema, Function, Head, KeyColumn, KeyHash,
+    KeyPart, KeyType, Limits, Manifest, ON_DEMAND_TABLE, OnDemandInput, OnDemandView, PageInput, PageKey, PageRef, PageWriter,
+    Program, ProgramStep, Request, Segment, SegmentId, Selection, Service, ServiceProjection, Snapshot, Span, Table, TableSchema,
     Timestamp, Value, ValueType, ViewInput, ViewSchema,
 };
 
@@ -155,7 +155,7 @@ fn computed() -> OnDemandView {
         name: "computed".into(),
         inputs: vec![feature(0), feature(1), feature(2), feature(3), OnDemandInput::Now],
         features: types.into_iter().enumerate().map(|(number, found)| FeatureSchema::new(format!("c{number}"), found)).collect(),
-        program: Program::new(5, constants, steps, outputs).expect("it is well-formed"),
+        compute: Compute::Program(Program::new(5, constants, steps, outputs).expect("it is well-formed")),
     }
 }
 

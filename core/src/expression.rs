@@ -100,6 +100,65 @@ impl Program {
         Some(Self { input_count, constants, steps, outputs, last_uses })
     }
 
+    /// A program whose outputs are its inputs, if there can be as many.
+    #[cfg(feature = "transforms")]
+    pub(crate) fn identity(count: usize) -> Option<Self> {
+        let count = u16::try_from(count).ok()?;
+        Self::new(count, Vec::new(), Vec::new(), (0..count).collect())
+    }
+
+    /// The same with one input more: where that is null, so is every output.
+    #[cfg(feature = "transforms")]
+    pub(crate) fn masked(&self) -> Option<Self> {
+        let mask = self.input_count;
+        // What comes behind the inputs moves by one.
+        let moved = |register: u16| if register < mask { Some(register) } else { register.checked_add(1) };
+        let mut constants = self.constants.clone();
+        constants.push(Constant::Null);
+        let null = u16::try_from(usize::from(mask) + constants.len()).ok()?;
+        // And what comes behind the constants by two.
+        let first_step = usize::from(mask) + self.constants.len();
+        let moved = |register: u16| {
+            if usize::from(register) < first_step { moved(register) } else { register.checked_add(2) }
+        };
+        let step = |function, arguments: &[u16]| ProgramStep { function, arguments: arguments.into() };
+        let mut steps = Vec::with_capacity(self.steps.len() + 1 + self.outputs.len());
+        for known in &self.steps {
+            let arguments = known.arguments.iter().map(|register| moved(*register)).collect::<Option<Vec<_>>>()?;
+            steps.push(step(known.function, &arguments));
+        }
+        let next = |steps: &Vec<ProgramStep>| u16::try_from(usize::from(null) + 1 + steps.len()).ok();
+        let missing = next(&steps)?;
+        steps.push(step(Function::IsNull, &[mask]));
+        let mut outputs = Vec::with_capacity(self.outputs.len());
+        for output in &self.outputs {
+            outputs.push(next(&steps)?);
+            steps.push(step(Function::Select, &[missing, null, moved(*output)?]));
+        }
+        Self::new(mask.checked_add(1)?, constants, steps, outputs)
+    }
+
+    /// By input, whether an output is computed from it.
+    pub(crate) fn inputs_of(&self, output: usize) -> Vec<bool> {
+        let mut needed = alloc::vec![false; self.register_count()];
+        let register = self.outputs.get(output).copied().unwrap_or(u16::MAX);
+        if let Some(slot) = needed.get_mut(usize::from(register)) {
+            *slot = true;
+        }
+        let first_step = self.input_count() + self.constants.len();
+        for (number, step) in self.steps.iter().enumerate().rev() {
+            if needed.get(first_step + number) == Some(&true) {
+                for argument in &step.arguments {
+                    if let Some(slot) = needed.get_mut(usize::from(*argument)) {
+                        *slot = true;
+                    }
+                }
+            }
+        }
+        needed.truncate(self.input_count());
+        needed
+    }
+
     /// How many columns it takes.
     pub fn input_count(&self) -> usize {
         usize::from(self.input_count)

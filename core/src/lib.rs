@@ -30,6 +30,8 @@ mod names;
 #[cfg(feature = "expressions")]
 mod on_demand;
 mod page;
+#[cfg(feature = "expressions")]
+mod pipeline;
 mod plan;
 mod request;
 mod response;
@@ -38,6 +40,8 @@ mod serve;
 mod snapshot;
 mod sort;
 mod time;
+#[cfg(feature = "expressions")]
+mod transform;
 mod trust;
 mod types;
 mod value;
@@ -79,6 +83,8 @@ pub use page::{
     PageWriteError, PageWriter, PatchInput, ROW_BYTES_MAX, SEGMENT_FOOTER_BYTES, SEGMENT_MAGIC, SEGMENT_VERSION, SegmentIndex,
     SegmentWriter, ViewInput,
 };
+#[cfg(feature = "expressions")]
+pub use pipeline::{Compute, Made, Pipeline, PipelineView};
 pub use plan::{AnswerError, INLINE_SEGMENT, LimitKind, Limits, Plan, PlanError};
 pub use request::{EntityColumn, Expired, Request, Selection};
 pub use response::{Cell, Column, Response, RowState, Status};
@@ -86,6 +92,11 @@ pub use schema::{Audience, FeatureSchema, KeyColumn, TableSchema, ViewSchema};
 pub use serve::Refusal;
 pub use snapshot::{OpenError, Snapshot};
 pub use time::{NANOS_PER_SECOND, RFC3339_BYTES_MAX, Span, Timestamp};
+#[cfg(feature = "expressions")]
+pub use transform::{
+    NoTransforms, RunTransforms, Transform, TransformCall, TransformFault, TransformFaultKind, TransformId, TransformLimits,
+    ViewFault,
+};
 #[cfg(feature = "trust")]
 pub use trust::manifest_digest;
 pub use trust::{

@@ -113,7 +113,7 @@ impl Manifest {
     /// than one may be.
     pub fn encode(&self) -> Option<Vec<u8>> {
         #[cfg(feature = "expressions")]
-        if self.on_demand_views.iter().map(|view| view.program.register_count()).sum::<usize>() > PROGRAM_REGISTERS_MAX {
+        if self.on_demand_views.iter().map(|view| view.register_count()).sum::<usize>() > PROGRAM_REGISTERS_MAX {
             return None;
         }
         let mut out = Writer::new(MANIFEST_MAGIC, MANIFEST_VERSION);
@@ -285,7 +285,7 @@ fn read_on_demand_views(
     let mut registers = 0;
     for _ in 0..count {
         let view = read_on_demand(from, tables, request_sources, &views)?;
-        registers += view.program.register_count();
+        registers += view.register_count();
         views.push(view);
     }
     // So that a request for all of them is one program.

@@ -7,26 +7,45 @@ use alloc::vec::Vec;
 use crate::bytes::{Read, Reader, Writer};
 use crate::expression::{ExpressionColumn, LinkInput, Program, Values};
 use crate::manifest::{Table, key_type_code, key_type_of, read_feature, write_feature};
+use crate::pipeline::{Compute, Pipeline, PipelineView};
 use crate::snapshot::ReadPlan;
 use crate::{
-    Cell, FeatureSchema, KeyType, Manifest, ManifestRequestSource, Physical, Response, Timestamp, Value, ValueType,
-    encode_payload,
+    Cell, FeatureSchema, KeyType, Manifest, ManifestRequestSource, Physical, Response, RunTransforms, Timestamp, Transform,
+    TransformId, TransformLimits, Value, ValueType, ViewFault, encode_payload,
 };
 
-/// A view whose features are expressions over features of other views, request data, join keys and the request's time.
+/// A view whose features are computed from features of other views, request data, join keys and the request's time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OnDemandView {
     /// Its name.
     pub name: String,
-    /// What its program takes, in order.
+    /// The columns that it is computed from, in order.
     pub inputs: Vec<OnDemandInput>,
-    /// Its features, which are the program's outputs, in order.
+    /// Its features, in the order in which they are computed.
     pub features: Vec<FeatureSchema>,
     /// What computes them.
-    pub program: Program,
+    pub compute: Compute,
 }
 
-/// A column that a program takes.
+impl OnDemandView {
+    /// Inputs, constants and steps that it has.
+    pub(crate) fn register_count(&self) -> usize {
+        match &self.compute {
+            Compute::Program(program) => program.register_count(),
+            Compute::Transform(_) => self.inputs.len() + self.features.len(),
+        }
+    }
+
+    /// The component that computes it, if one does.
+    pub const fn transform(&self) -> Option<&Transform> {
+        match &self.compute {
+            Compute::Program(_) => None,
+            Compute::Transform(transform) => Some(transform),
+        }
+    }
+}
+
+/// A column that a view is computed from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OnDemandInput {
     /// A feature of a view, null where its row is too old or not there.
@@ -89,7 +108,18 @@ pub(crate) fn write_on_demand(out: &mut Writer, view: &OnDemandView) {
         OnDemandInput::Now => out.u8(5),
     });
     out.list(&view.features, write_feature);
-    view.program.write(out);
+    match &view.compute {
+        Compute::Program(program) => {
+            out.u8(1);
+            program.write(out);
+        }
+        Compute::Transform(Transform { id, limits }) => {
+            out.u8(2);
+            out.raw(&id.bytes());
+            out.u64(limits.fuel);
+            [limits.memory_bytes, limits.output_bytes, limits.millis].into_iter().for_each(|limit| out.u32(limit));
+        }
+    }
 }
 
 /// Reads one, and checks that every number in it names something: `before` are the on-demand views before it.
@@ -132,14 +162,49 @@ pub(crate) fn read_on_demand(
         })
     })?;
     let features = from.list("features", read_feature)?;
-    let program = Program::read(from)?;
-    if program.input_count() != inputs.len() || program.outputs().len() != features.len() {
-        return Err(from.corrupt("program"));
-    }
-    Ok(OnDemandView { name, inputs, features, program })
+    let compute = match from.u8("compute")? {
+        1 => {
+            let program = Program::read(from)?;
+            if program.input_count() != inputs.len() || program.outputs().len() != features.len() {
+                return Err(from.corrupt("program"));
+            }
+            Compute::Program(program)
+        }
+        2 => {
+            let id = TransformId::from_bytes(from.array("transform")?);
+            let limits = TransformLimits {
+                fuel: from.u64("fuel")?,
+                memory_bytes: from.u32("memory")?,
+                output_bytes: from.u32("output")?,
+                millis: from.u32("time")?,
+            };
+            Compute::Transform(Transform { id, limits })
+        }
+        _ => return Err(from.corrupt("compute")),
+    };
+    Ok(OnDemandView { name, inputs, features, compute })
 }
 
 impl Manifest {
+    /// The type of an input.
+    fn type_of(&self, input: &OnDemandInput) -> ValueType {
+        let feature = match input {
+            OnDemandInput::Feature { table, view, feature } => {
+                let view = self.tables.get(usize::from(*table)).and_then(|table| table.schema.views.get(usize::from(*view)));
+                view.and_then(|view| view.features.get(usize::from(*feature)))
+            }
+            OnDemandInput::OnDemand { view, feature } => {
+                self.on_demand_views.get(usize::from(*view)).and_then(|view| view.features.get(usize::from(*feature)))
+            }
+            OnDemandInput::Request { source, field } => {
+                self.request_sources.get(usize::from(*source)).and_then(|source| source.fields.get(usize::from(*field)))
+            }
+            OnDemandInput::JoinKey { key_type, .. } => return key_type.value_type(),
+            OnDemandInput::Now => None,
+        };
+        feature.map_or(ValueType::UnixTimestamp, |feature| feature.value_type.clone())
+    }
+
     /// Which on-demand views are made of nothing but tables that anyone may hold.
     pub(crate) fn public_on_demand(&self, is_public: impl Fn(u16) -> bool) -> Vec<bool> {
         let mut public: Vec<bool> = Vec::with_capacity(self.on_demand_views.len());
@@ -178,10 +243,10 @@ impl Manifest {
     }
 }
 
-/// The programs of all on-demand features of a request as one, without what none of them needs.
+/// What computes all on-demand features of a request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Linked {
-    program: Program,
+    pub(crate) pipeline: Pipeline,
     inputs: Vec<LinkedInput>,
     pub(crate) uses_now: bool,
 }
@@ -212,7 +277,7 @@ impl ReadPlan {
         }
         // The columns that programs take, each once, by number.
         let mut known: Vec<&OnDemandInput> = Vec::new();
-        let mut programs = Vec::with_capacity(manifest.on_demand_views.len());
+        let mut views: Vec<PipelineView<'_>> = Vec::with_capacity(manifest.on_demand_views.len());
         for view in &manifest.on_demand_views {
             let mut inputs = Vec::with_capacity(view.inputs.len());
             for input in &view.inputs {
@@ -229,11 +294,16 @@ impl ReadPlan {
                     }
                 });
             }
-            programs.push((&view.program, inputs));
+            let input_types = match view.compute {
+                Compute::Program(_) => Vec::new(),
+                Compute::Transform(_) => view.inputs.iter().map(|input| manifest.type_of(input)).collect(),
+            };
+            views.push(PipelineView { compute: &view.compute, inputs, input_types, features: &view.features, mask: None });
         }
         // It is there and fits: the manifest was checked for that.
-        let (program, columns) = Program::link(&programs, &outputs).unwrap_or_default();
-        let wanted: Vec<&OnDemandInput> = columns.iter().filter_map(|column| known.get(*column as usize).copied()).collect();
+        let pipeline = Pipeline::link(&views, &outputs).unwrap_or_default();
+        let wanted: Vec<&OnDemandInput> =
+            pipeline.columns().iter().filter_map(|column| known.get(*column as usize).copied()).collect();
         // What is read only for this: by view, so that a view is one group.
         let mut hidden: Vec<(u16, u16, u16)> = Vec::new();
         for input in &wanted {
@@ -273,7 +343,7 @@ impl ReadPlan {
                 group.hidden = true;
             }
         }
-        self.linked = Some(Linked { program, inputs, uses_now });
+        self.linked = Some(Linked { pipeline, inputs, uses_now });
     }
 
     /// A column of the request, which it then has to have.
@@ -292,6 +362,7 @@ impl ReadPlan {
 
 /// Columns of a request, and what its plan read.
 pub(crate) struct Given<'g> {
+    pub(crate) manifest: &'g Manifest,
     pub(crate) rows: usize,
     pub(crate) now: Timestamp,
     /// The cells of the hidden groups, column by column.
@@ -303,7 +374,13 @@ pub(crate) struct Given<'g> {
 impl Linked {
     /// Computes the columns of the groups of on-demand views, in their order, and puts them into a response at `at`: for each
     /// column where its first cell is.
-    pub(crate) fn compute(&self, given: &Given<'_>, types: &[(&ValueType, usize)], response: &mut Response<'_>) {
+    pub(crate) fn compute(
+        &self,
+        given: &Given<'_>,
+        transforms: &dyn RunTransforms,
+        types: &[(&ValueType, usize)],
+        response: &mut Response<'_>,
+    ) {
         let inputs = self.inputs.iter().map(|input| match input {
             LinkedInput::Now => ExpressionColumn::ints(vec![given.now.nanos(); given.rows], None),
             LinkedInput::Hidden { column, physical } => {
@@ -316,8 +393,16 @@ impl Linked {
                 None => ExpressionColumn::null(),
             },
         });
-        let made = self.program.run(inputs.collect(), given.rows);
-        for (column, (value_type, at)) in made.iter().zip(types) {
+        let made = self.pipeline.run(inputs.collect(), given.rows, transforms);
+        for (view, fault) in made.faults {
+            let view = given.manifest.on_demand_views.get(view).map(|view| view.name.clone()).unwrap_or_default();
+            response.faults.push(ViewFault { view, fault });
+        }
+        for (column, (value_type, at)) in made.columns.iter().zip(types) {
+            let Some(column) = column else {
+                response.cells.get_mut(*at..at + given.rows).unwrap_or_default().fill(Cell::Failed);
+                continue;
+            };
             for row in 0..given.rows {
                 let cell = match value_type.physical() {
                     Physical::Int => column.int(row).map(Cell::Int),

@@ -12,6 +12,8 @@ use crate::{
     Cell, Column, Expired, KEY_COLUMNS_MAX, KeyHash, KeyPart, Manifest, PageError, PageKey, PageRef, Request, Response, RowState,
     Segment, SegmentId, Span, Status, Table, Timestamp, Value, ValueType, WireError,
 };
+#[cfg(feature = "expressions")]
+use crate::{NoTransforms, RunTransforms};
 
 /// What one request may cost. Each host declares its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -384,17 +386,37 @@ impl Plan {
     /// # Errors
     /// [`AnswerError`] where a page is missing or, in spite of its checksum, damaged.
     pub fn answer<'a>(&'a self, pages: &[Option<PageRef<'a>>]) -> Result<Response<'a>, AnswerError> {
-        if pages.len() != self.pages.len() {
-            return Err(AnswerError::PageCount { expected: self.pages.len(), found: pages.len() });
-        }
+        #[cfg(feature = "expressions")]
+        return self.answer_with(pages, &NoTransforms);
+        #[cfg(not(feature = "expressions"))]
         self.respond(pages).map_err(|error| *error)
+    }
+
+    /// The same with features of components, which `transforms` runs. Where it cannot, their status is [`Status::Invalid`], and
+    /// [`Response::faults`] has why.
+    ///
+    /// # Errors
+    /// As of [`Plan::answer`].
+    #[cfg(feature = "expressions")]
+    pub fn answer_with<'a>(
+        &'a self,
+        pages: &[Option<PageRef<'a>>],
+        transforms: &dyn RunTransforms,
+    ) -> Result<Response<'a>, AnswerError> {
+        self.respond(pages, transforms).map_err(|error| *error)
+    }
+
+    /// The components that its answer needs.
+    #[cfg(feature = "expressions")]
+    pub fn transforms(&self) -> impl Iterator<Item = &crate::Transform> {
+        self.read.linked.iter().flat_map(|linked| linked.pipeline.transforms())
     }
 
     /// The first instant at which a status of its answer will be another one: when the first row grows too old. `None` where time
     /// changes nothing.
     pub fn changes_at(&self, answer: &Response<'_>) -> Option<Timestamp> {
         #[cfg(feature = "expressions")]
-        if self.read.linked.as_ref().is_some_and(|linked| linked.uses_now) {
+        if self.read.linked.as_ref().is_some_and(|linked| linked.uses_now) || !answer.faults.is_empty() {
             return Some(self.now);
         }
         let echo_groups = usize::from(self.echoed_columns() > 0);
@@ -421,7 +443,14 @@ impl Plan {
         self.echo.len()
     }
 
-    fn respond<'a>(&'a self, pages: &[Option<PageRef<'a>>]) -> Result<Response<'a>, Box<AnswerError>> {
+    fn respond<'a>(
+        &'a self,
+        pages: &[Option<PageRef<'a>>],
+        #[cfg(feature = "expressions")] transforms: &dyn RunTransforms,
+    ) -> Result<Response<'a>, Box<AnswerError>> {
+        if pages.len() != self.pages.len() {
+            return Err(AnswerError::PageCount { expected: self.pages.len(), found: pages.len() }.into());
+        }
         let manifest = self.snapshot.manifest();
         let found = self.find_rows(pages)?;
         let column_count = self.echo.len() + self.read.groups.iter().map(|group| group.features.len()).sum::<usize>();
@@ -434,6 +463,8 @@ impl Plan {
             views: None,
             #[cfg(feature = "expressions")]
             made: Vec::new(),
+            #[cfg(feature = "expressions")]
+            faults: Vec::new(),
         };
         #[cfg(feature = "expressions")]
         let (mut hidden, mut computed) = (Vec::new(), Vec::new());
@@ -484,7 +515,7 @@ impl Plan {
                     Status::Present => true,
                     // What is computed is computed of what training would have seen.
                     Status::OutsideMaxAge => self.expired == Expired::Value && !group.is_hidden(),
-                    Status::NotFound | Status::NullValue => false,
+                    Status::Invalid | Status::NotFound | Status::NullValue => false,
                 };
                 let (Some(row), true) = (row, readable) else { continue };
                 let mut place = index;
@@ -502,8 +533,8 @@ impl Plan {
         #[cfg(feature = "expressions")]
         if let Some(linked) = &self.read.linked {
             let request = |name: &str| self.echo.iter().find(|column| column.name == name).map(|column| column.values.as_slice());
-            let given = Given { rows: self.row_count, now: self.now, hidden: &hidden, request: &request };
-            linked.compute(&given, &computed, &mut response);
+            let given = Given { manifest, rows: self.row_count, now: self.now, hidden: &hidden, request: &request };
+            linked.compute(&given, transforms, &computed, &mut response);
         }
         if self.include_view_metadata {
             let mut views: Vec<Cow<'_, str>> = Vec::new();

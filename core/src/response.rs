@@ -24,6 +24,9 @@ pub struct Response<'a> {
     /// The payloads of [`Cell::Made`].
     #[cfg(feature = "expressions")]
     pub made: Vec<u8>,
+    /// Why [`Cell::Failed`] cells have no value.
+    #[cfg(feature = "expressions")]
+    pub faults: Vec<crate::ViewFault>,
 }
 
 /// A column of a response.
@@ -51,6 +54,8 @@ pub struct RowState {
 /// The status of a value, by Feast's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
+    /// The value could not be computed.
+    Invalid,
     /// The entity has no row.
     NotFound,
     /// The row has no value for the feature.
@@ -65,6 +70,7 @@ impl Status {
     /// Its name in responses.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Invalid => "INVALID",
             Self::NotFound => "NOT_FOUND",
             Self::NullValue => "NULL_VALUE",
             Self::OutsideMaxAge => "OUTSIDE_MAX_AGE",
@@ -96,6 +102,9 @@ pub enum Cell<'a> {
         /// Where it ends.
         end: u32,
     },
+    /// What computes it failed.
+    #[cfg(feature = "expressions")]
+    Failed,
 }
 
 impl<'a> Response<'a> {
@@ -115,6 +124,8 @@ impl<'a> Response<'a> {
             .copied()
             .unwrap_or(RowState { status: Status::NotFound, event_time: Timestamp::EPOCH });
         match (state.status, cell) {
+            #[cfg(feature = "expressions")]
+            (_, Cell::Failed) => RowState { status: Status::Invalid, ..state },
             (Status::Present, Cell::Null) => RowState { status: Status::NullValue, ..state },
             _ => state,
         }

@@ -66,7 +66,7 @@ impl NaiveGateway {
             pages.push(page?);
         }
         let pages: Vec<Option<PageRef<'_>>> = pages.iter().map(|page| PageRef::resident(page).ok()).collect();
-        let served = Served { snapshot: &snapshot, steps_back: 0, signed: false, now };
+        let served = Served::newest(&snapshot, false, now);
         ask.reply(&config, &served, &plan, &pages).ok()
     }
 }

@@ -191,7 +191,7 @@ fn answer(asked: &Asked, snapshot: &Snapshot, keys: &BTreeMap<String, Bytes>) ->
         Some(PageRef::verify(bytes, key, segment.bucket_count, &table.schema).expect("it is whole"))
     };
     let pages: Vec<Option<PageRef<'_>>> = plan.pages().iter().enumerate().map(page).collect();
-    let served = Served { snapshot, steps_back: 0, signed: false, now: Timestamp::EPOCH };
+    let served = Served::newest(snapshot, false, Timestamp::EPOCH);
     let response = ask.reply(&config, &served, &plan, &pages).expect("the pages are whole");
     assert_eq!(response.status, 200);
     response.body

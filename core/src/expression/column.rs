@@ -5,6 +5,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::{Constant, EXPRESSION_BYTES_MAX};
+#[cfg(feature = "transforms")]
+use crate::{Physical, ValueType};
 
 /// Values of some rows, of one lane, each of them or null.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +51,71 @@ impl<'a> Column<'a> {
     /// Floats.
     pub fn floats(values: Vec<f64>, valid: Option<Vec<u8>>) -> Self {
         Self { values: Values::Float(values.into()), valid: valid.map(Cow::Owned) }
+    }
+
+    /// The same values, as far as they are another's.
+    #[cfg(feature = "transforms")]
+    pub(crate) fn lent(&self) -> Column<'_> {
+        let values = match &self.values {
+            Values::Null => Values::Null,
+            Values::Int(values) => Values::Int(Cow::Borrowed(values)),
+            Values::Float(values) => Values::Float(Cow::Borrowed(values)),
+            Values::Bytes { offsets, data, constant } => {
+                Values::Bytes { offsets: offsets.clone(), data: Cow::Borrowed(data), constant: *constant }
+            }
+        };
+        Column { values, valid: self.valid.as_deref().map(Cow::Borrowed) }
+    }
+
+    /// The same values, of its own.
+    #[cfg(feature = "transforms")]
+    pub(crate) fn into_owned(self) -> Column<'static> {
+        let values = match self.values {
+            Values::Null => Values::Null,
+            Values::Int(values) => Values::Int(values.into_owned().into()),
+            Values::Float(values) => Values::Float(values.into_owned().into()),
+            Values::Bytes { offsets, data, constant } => Values::Bytes { offsets, data: data.into_owned().into(), constant },
+        };
+        Column { values, valid: self.valid.map(|valid| valid.into_owned().into()) }
+    }
+
+    /// The column with a place for each row, of the lane of a physical form, also where every row is null or has one value.
+    #[cfg(feature = "transforms")]
+    pub(crate) fn full(self, physical: Physical, rows: usize) -> Self {
+        match &self.values {
+            Values::Null => {
+                let values = match physical {
+                    Physical::Int => Values::Int(vec![0; rows].into()),
+                    Physical::Float32 | Physical::Float64 => Values::Float(vec![0.0; rows].into()),
+                    Physical::Bytes => Values::Bytes { offsets: vec![0; rows + 1], data: Cow::Borrowed(&[]), constant: false },
+                };
+                Self { values, valid: Some(vec![0; rows].into()) }
+            }
+            Values::Bytes { data, constant: true, .. } => {
+                let repeated = data.repeat(rows);
+                let offsets = (0..=rows).map(|row| u32::try_from(row * data.len()).unwrap_or(u32::MAX)).collect();
+                Self { values: Values::Bytes { offsets, data: repeated.into(), constant: false }, valid: self.valid }
+            }
+            _ => self,
+        }
+    }
+
+    /// The same values with a place for each row, as a component takes them.
+    #[cfg(feature = "transforms")]
+    pub fn full_for(&self, value_type: &ValueType, rows: usize) -> Column<'_> {
+        self.lent().full(value_type.physical(), rows)
+    }
+
+    /// Bytes of its values.
+    #[cfg(feature = "transforms")]
+    pub(crate) fn byte_count(&self) -> u64 {
+        let values = match &self.values {
+            Values::Null => 0,
+            Values::Int(values) => values.len() * 8,
+            Values::Float(values) => values.len() * 8,
+            Values::Bytes { offsets, data, .. } => offsets.len() * 4 + data.len(),
+        };
+        (values + self.valid.as_ref().map_or(0, |valid| valid.len())) as u64
     }
 
     /// A constant in each of so many rows.

@@ -320,7 +320,7 @@ impl Gateway {
             if self.may_force(exchange, now) {
                 return Ok(self.read_head(exchange, true, now));
             }
-            let served = Served { snapshot: &held.snapshot, steps_back: 0, signed: held.head.signature.is_some(), now };
+            let served = Served::newest(&held.snapshot, held.head.signature.is_some(), now);
             return Ok(Next::Done(exchange.ask.too_old(&self.config, &served)));
         }
         if exchange.given_up == Some(held.head.head.epoch) {
@@ -341,7 +341,7 @@ impl Gateway {
         let plan = match exchange.ask.plan(&snapshot, &exchange.body, asked_at, &self.config.limits) {
             Ok(Some(plan)) => plan,
             Ok(None) => {
-                let served = Served { snapshot: &snapshot, steps_back, signed: head.signature.is_some(), now };
+                let served = Served::newest(&snapshot, head.signature.is_some(), now).steps_back(steps_back);
                 return Ok(Next::Done(exchange.ask.describe(&self.config, &served)));
             }
             // What an older snapshot does not know is no fault of the request's.
@@ -450,7 +450,7 @@ impl Gateway {
     fn finish(&mut self, exchange: &mut Exchange, reading: Reading, now: Timestamp) -> Result<Next, Refusal> {
         let refs: Vec<Option<PageRef<'_>>> = reading.pages.iter().map(|page| PageRef::resident(page.as_deref()?).ok()).collect();
         let signed = reading.head.signature.is_some();
-        let served = Served { snapshot: reading.plan.snapshot(), steps_back: reading.steps_back, signed, now };
+        let served = Served::newest(reading.plan.snapshot(), signed, now).steps_back(reading.steps_back);
         match exchange.ask.reply(&self.config, &served, &reading.plan, &refs) {
             Ok(response) => Ok(Next::Done(response)),
             Err(error) => {

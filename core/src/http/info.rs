@@ -67,6 +67,16 @@ pub(super) fn write_info(config: &HttpConfig, served: &Served<'_>, media_type: M
     }
     encoder.end_list();
     encoder.key(9, "transforms");
+    #[cfg(feature = "expressions")]
+    {
+        let carried = served.transforms.carried();
+        encoder.begin_list(carried.len());
+        for (index, id) in carried.iter().enumerate() {
+            encoder.separate(index);
+            encoder.text(&alloc::format!("{id}"));
+        }
+    }
+    #[cfg(not(feature = "expressions"))]
     encoder.begin_list(0);
     encoder.end_list();
     encoder.key(10, "limits");

@@ -1,6 +1,7 @@
 //! Responses: status, headers and body.
 
 use alloc::{borrow::Cow, format, string::String, string::ToString, vec::Vec};
+use core::fmt;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -21,10 +22,13 @@ pub struct HttpResponse {
     pub body: Vec<u8>,
     /// A line of JSON for the host's log, if this response is one of the sample.
     pub log: Option<String>,
+    /// What of it could not be computed, for the host's counts and log.
+    #[cfg(feature = "expressions")]
+    pub faults: Vec<crate::ViewFault>,
 }
 
 /// Which snapshot answers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Served<'a> {
     /// The snapshot.
     pub snapshot: &'a Snapshot,
@@ -34,6 +38,34 @@ pub struct Served<'a> {
     pub signed: bool,
     /// The instant that its age is counted to.
     pub now: Timestamp,
+    /// What runs the components of its on-demand views.
+    #[cfg(feature = "expressions")]
+    pub transforms: &'a (dyn crate::RunTransforms + Sync),
+}
+
+impl<'a> Served<'a> {
+    /// The newest snapshot, on a host without components.
+    pub const fn newest(snapshot: &'a Snapshot, signed: bool, now: Timestamp) -> Self {
+        Self {
+            snapshot,
+            steps_back: 0,
+            signed,
+            now,
+            #[cfg(feature = "expressions")]
+            transforms: &crate::NoTransforms,
+        }
+    }
+
+    /// The same, where so many newer ones could not be read.
+    pub const fn steps_back(self, steps_back: usize) -> Self {
+        Self { steps_back, ..self }
+    }
+}
+
+impl fmt::Debug for Served<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Served").field("snapshot", &self.snapshot).field("steps_back", &self.steps_back).finish_non_exhaustive()
+    }
 }
 
 /// What all responses to one request have in common.
@@ -186,6 +218,9 @@ impl Ask {
         plan: &Plan,
         pages: &[Option<PageRef<'_>>],
     ) -> Result<HttpResponse, AnswerError> {
+        #[cfg(feature = "expressions")]
+        let features = plan.answer_with(pages, served.transforms)?;
+        #[cfg(not(feature = "expressions"))]
         let features = plan.answer(pages)?;
         let mut body = Vec::new();
         features.write(self.accept, &mut body).map_err(|error| AnswerError::Value { error })?;
@@ -211,6 +246,10 @@ impl Ask {
         if log::is_sampled(config.log_one_in, plan.now(), &body) {
             response.log = log::line(served, plan, &features);
         }
+        #[cfg(feature = "expressions")]
+        {
+            response.faults = features.faults;
+        }
         Ok(self.replies.with_body(response, self.accept.name(), body))
     }
 }
@@ -219,7 +258,7 @@ impl HttpResponse {
     /// A response with this body and type alone.
     pub fn new(status: u16, content_type: &'static str, body: Vec<u8>) -> Self {
         let headers = [("content-type", Cow::Borrowed(content_type))].into();
-        Self { status, headers, body, log: None }
+        Self { status, headers, body, ..Self::default() }
     }
 
     fn push(&mut self, name: &'static str, value: impl Into<Cow<'static, str>>) {

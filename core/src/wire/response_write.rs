@@ -158,6 +158,10 @@ fn write_values(
     for row in 0..response.row_count {
         let cell = cells.get(row).unwrap_or(&Cell::Null);
         encoder.separate(row);
+        #[cfg(feature = "expressions")]
+        {
+            null_values |= matches!(cell, Cell::Failed);
+        }
         if matches!(cell, Cell::Null) {
             null_values |= response.status(column, row, cell).status == Status::NullValue;
         }
@@ -201,6 +205,8 @@ pub(super) fn write_cell(
             let payload = made.get(*start as usize..*end as usize).ok_or(PayloadError::Corrupt)?;
             write_payload(value_type, payload, 0, encoder)?;
         }
+        #[cfg(feature = "expressions")]
+        Cell::Failed => encoder.null(),
         Cell::Null => encoder.null(),
         Cell::Int(value) => write_int(value_type, *value, encoder)?,
         Cell::Float32(value) => encoder.float32(*value),

@@ -85,6 +85,7 @@ fn response_of<'a>(value_type: &'a ValueType, cells: Vec<Cell<'a>>) -> Response<
         cells,
         views: None,
         made: vec![],
+        faults: vec![],
     }
 }
 
@@ -195,6 +196,7 @@ fn documented_response<'a>(ids: &'a [Value]) -> Response<'a> {
             .collect(),
         views: Some(vec!["driver_stats".into()]),
         made: vec![],
+        faults: vec![],
     }
 }
 
@@ -279,6 +281,7 @@ fn every_status_is_written_and_nulls_differ_from_the_rest_of_their_group() {
         .concat(),
         views: None,
         made: vec![],
+        faults: vec![],
     };
     let parsed: serde_json::Value = serde_json::from_str(&json_of(&response)).expect("the response is JSON");
     let statuses: Vec<_> = (0..4).map(|column| parsed["results"][column]["statuses"].to_string()).collect();
@@ -292,7 +295,8 @@ fn every_status_is_written_and_nulls_differ_from_the_rest_of_their_group() {
 
 #[test]
 fn a_response_of_nothing_is_whole() {
-    let response = Response { row_count: 0, columns: vec![], rows: vec![], cells: vec![], views: None, made: vec![] };
+    let response =
+        Response { row_count: 0, columns: vec![], rows: vec![], cells: vec![], views: None, made: vec![], faults: vec![] };
     expect![[r#"{"results":[],"metadata":{"feature_names":[]}}"#]].assert_eq(&json_of(&response));
     let response = response_of(&ValueType::Int64, vec![]);
     expect![[r#"{"results":[{"values":[],"statuses":[],"event_timestamps":[]}],"metadata":{"feature_names":["f"]}}"#]]
@@ -846,6 +850,7 @@ impl Model {
                 .collect(),
             views: None,
             made: vec![],
+            faults: vec![],
         }
     }
 

@@ -224,6 +224,7 @@ fn show(response: &Response<'_>) -> String {
             let cell = response.cells[number * response.row_count + row];
             let state = response.status(column, row, &cell);
             let value = match cell {
+                Cell::Failed => "failed".into(),
                 Cell::Null => "null".into(),
                 Cell::Int(value) => value.to_string(),
                 Cell::Float32(value) => value.to_string(),

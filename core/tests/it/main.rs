@@ -5,6 +5,7 @@ mod golden;
 mod lookup;
 mod page;
 mod patch;
+mod pipeline;
 mod trust;
 mod trust_gateway;
 mod wire;

@@ -83,6 +83,7 @@ pub(crate) enum Command {
     /// List or describe request sources
     RequestSources(ObjectArgs),
     Eval(EvalArgs),
+    Transform(TransformArgs),
     Functions(FunctionsArgs),
     Schema(SchemaArgs),
     RegistryDump(RegistryDumpArgs),
@@ -729,8 +730,11 @@ pub(crate) enum ObjectAction {
                        mezze eval --view loan_terms --entity zipcode=76104 --entity loan_amnt=1000")]
 pub(crate) struct EvalArgs {
     /// The SQL expression; `mezze functions` lists what may be in it
-    #[arg(value_name = "EXPRESSION", required_unless_present = "view")]
+    #[arg(value_name = "EXPRESSION", required_unless_present_any = ["view", "component"], conflicts_with = "component")]
     pub(crate) expression: Option<String>,
+    /// A component in place of an expression: its inputs are given by --set, or are columns of --rows
+    #[arg(long, value_name = "FILE", conflicts_with = "view")]
+    pub(crate) component: Option<PathBuf>,
     /// A value that the expression may use; its type is what it looks like, or is said: --set zip:string=07001
     #[arg(long, value_name = "NAME[:TYPE]=VALUE", conflicts_with_all = ["rows", "view"])]
     pub(crate) set: Vec<String>,
@@ -761,6 +765,80 @@ pub(crate) struct EvalArgs {
     /// Read features from this replica; from the origin if not given
     #[arg(long, value_name = "NAME", requires = "view")]
     pub(crate) from: Option<String>,
+}
+
+/// Write, build and test transforms: components that compute on-demand features
+#[derive(Args, Debug)]
+pub(crate) struct TransformArgs {
+    #[command(subcommand)]
+    pub(crate) command: TransformCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TransformCommand {
+    New(TransformNewArgs),
+    Build(TransformBuildArgs),
+    Test(TransformTestArgs),
+}
+
+/// Make the source of a transform, to begin with
+#[derive(Args, Debug)]
+#[command(
+    after_long_help = "Examples:\n  mezze transform new transforms/risk\n  mezze transform new transforms/risk --language javascript"
+)]
+pub(crate) struct TransformNewArgs {
+    /// The folder to make; its name is the transform's
+    #[arg(value_name = "FOLDER")]
+    pub(crate) folder: PathBuf,
+    /// What it is written in
+    #[arg(long, value_enum, default_value = "rust")]
+    pub(crate) language: TransformLanguage,
+}
+
+/// What a transform is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum TransformLanguage {
+    /// Rust: needs rustup and the target wasm32-unknown-unknown
+    Rust,
+    /// JavaScript: needs npm
+    Javascript,
+}
+
+/// Build the component of a transform
+///
+/// Rust is compiled by cargo for wasm32-unknown-unknown; JavaScript by the component toolchain that its package.json pins. The
+/// component lies beside the folder, as FOLDER.wasm, unless --out says otherwise.
+#[derive(Args, Debug)]
+#[command(
+    after_long_help = "Examples:\n  mezze transform build transforms/risk\n  mezze transform build transforms/risk --out risk.wasm"
+)]
+pub(crate) struct TransformBuildArgs {
+    /// The folder that `mezze transform new` made
+    #[arg(value_name = "FOLDER")]
+    pub(crate) folder: PathBuf,
+    /// Where the component goes
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// Check a component: what it takes and gives, and that a row's values follow from that row alone
+///
+/// Rows of odd values (nulls, infinities, NaN, extremes, empty and long texts), or those of --rows, are computed all together, each
+/// alone, and all once more: the results have to be equal to the bit.
+#[derive(Args, Debug)]
+#[command(
+    after_long_help = "Examples:\n  mezze transform test transforms/risk.wasm\n  mezze transform test transforms/risk.wasm --rows loans.parquet"
+)]
+pub(crate) struct TransformTestArgs {
+    /// The component
+    #[arg(value_name = "FILE")]
+    pub(crate) component: PathBuf,
+    /// Rows to compute: a file, folder, glob or URL with the columns that it takes
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rows: Option<String>,
+    /// How many rows
+    #[arg(long, value_name = "ROWS", default_value_t = 200)]
+    pub(crate) limit: usize,
 }
 
 /// List the functions and operators of expressions, or explain one

@@ -7,37 +7,12 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ByteSize(pub(crate) u64);
 
-/// Units and their bytes; letters may be of either case.
-const UNITS: [(&str, u64); 10] = [
-    ("", 1),
-    ("b", 1),
-    ("kb", 1000),
-    ("mb", 1_000_000),
-    ("gb", 1_000_000_000),
-    ("tb", 1_000_000_000_000),
-    ("kib", 1 << 10),
-    ("mib", 1 << 20),
-    ("gib", 1 << 30),
-    ("tib", 1 << 40),
-];
-
 impl FromStr for ByteSize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is not a size; write for example 512MiB, 2GB or 1073741824");
-        let digits = text.trim().find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or_else(|| text.trim().len());
-        let (number, unit) = text.trim().split_at(digits);
-        let unit = unit.trim().to_ascii_lowercase();
-        let (_, bytes) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
-        let size = match number.parse::<u64>() {
-            Ok(number) => number.checked_mul(*bytes).ok_or_else(wrong)?,
-            Err(_) => {
-                let size = number.parse::<f64>().map_err(|_| wrong())? * *bytes as f64;
-                // Above this a float does not count single bytes, and nobody has so many.
-                if size < 9_007_199_254_740_992.0 { size as u64 } else { return Err(wrong()) }
-            }
-        };
+        let size = mezze_model::parse_size(text)
+            .ok_or_else(|| format!("`{text}` is not a size; write for example 512MiB, 2GB or 1073741824"))?;
         Ok(Self(size))
     }
 }

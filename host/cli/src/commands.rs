@@ -16,4 +16,5 @@ pub(crate) mod publish;
 pub(crate) mod serve;
 pub(crate) mod shell;
 pub(crate) mod status;
+pub(crate) mod transform;
 pub(crate) mod trust;

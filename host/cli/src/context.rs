@@ -37,9 +37,7 @@ impl Context {
             Failure::input(format!("nothing is recorded in the registry {}", self.config.registry))
                 .hint("run `mezze apply` first")
         })?;
-        if mezze_model::diff(Some(&version.definitions), &with_known_schemas(&self.definitions, &version.definitions))
-            .is_changed()
-        {
+        if mezze_model::diff(Some(&version.definitions), &self.with_known(&version.definitions)).is_changed() {
             self.output.note("note: the definitions have changed since the last `mezze apply`; the applied ones are used");
         }
         Ok(version)
@@ -48,9 +46,16 @@ impl Context {
     /// The definitions as the files have them, with the features that were found in sources when they were applied.
     pub(crate) async fn with_schemas(&self) -> Outcome<Definitions> {
         Ok(match self.registry()?.latest().await? {
-            Some(version) => with_known_schemas(&self.definitions, &version.definitions),
+            Some(version) => self.with_known(&version.definitions),
             None => self.definitions.clone(),
         })
+    }
+
+    /// The definitions as the files have them, with what an earlier apply has found out.
+    fn with_known(&self, applied: &Definitions) -> Definitions {
+        let mut known = with_known_schemas(&self.definitions, applied);
+        crate::transforms::with_known(&mut known, applied, &self.repo);
+        known
     }
 
     pub(crate) fn origin(&self) -> Outcome<Origin> {

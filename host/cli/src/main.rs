@@ -8,6 +8,7 @@ mod failure;
 mod output;
 mod progress;
 mod sample;
+mod transforms;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -78,6 +79,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Features(args) => commands::objects::run(Kind::Feature, &args, &global, output),
         Command::RequestSources(args) => commands::objects::run(Kind::RequestSource, &args, &global, output),
         Command::Eval(args) => commands::eval::eval(&args, &global, output),
+        Command::Transform(args) => commands::transform::run(&args, output),
         Command::Functions(args) => commands::functions::run(&args, output),
         Command::Schema(args) => commands::definitions::schema(&args, output),
         Command::RegistryDump(_) => commands::definitions::registry_dump(&global, output),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use mezze_core::{Audience, FeatureSchema, Span, ValueType};
+use mezze_core::{Audience, FeatureSchema, Span, TransformId, TransformLimits, ValueType};
 
 /// Everything that a repository defines. Each list is in order of name; every name that one object uses of another exists.
 #[derive(Clone, Debug, PartialEq)]
@@ -138,8 +138,37 @@ pub struct OnDemandFeatureView {
     pub sources: Vec<String>,
     /// Its features.
     pub features: Vec<OnDemandFeature>,
+    /// The component that computes them, where they are no expressions.
+    pub transform: Option<TransformSource>,
+    /// Whether its features are computed when its view is materialised, and stored beside that view's.
+    pub write_to_online_store: bool,
     /// Description, owner, tags.
     pub about: About,
+}
+
+/// A component that computes the features of a view.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TransformSource {
+    /// The file, relative to the repository.
+    pub component: String,
+    /// What one call may cost.
+    pub limits: TransformLimits,
+    /// What a job does where it fails.
+    pub on_fault: OnFault,
+    /// Its digest; `None` until the file is looked at.
+    pub id: Option<TransformId>,
+    /// The columns that it takes, in its order, by name; none until it is asked for them.
+    pub inputs: Vec<FeatureSchema>,
+}
+
+/// What a job does where a transform fails for a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFault {
+    /// The job fails, and names row and transform.
+    #[default]
+    Fail,
+    /// The row's features are null.
+    Null,
 }
 
 /// A feature that is computed.
@@ -147,7 +176,7 @@ pub struct OnDemandFeatureView {
 pub struct OnDemandFeature {
     /// Its name and type.
     pub schema: FeatureSchema,
-    /// A SQL expression.
+    /// A SQL expression; empty where a component computes it.
     pub expression: String,
 }
 
@@ -335,6 +364,25 @@ impl Definitions {
     /// The on-demand feature view of this name.
     pub fn on_demand_feature_view(&self, name: &str) -> Option<&OnDemandFeatureView> {
         self.on_demand_feature_views.iter().find(|view| view.name == name)
+    }
+
+    /// The feature view that an on-demand view is computed from when it is materialised, if it is.
+    pub fn written_from(&self, view: &OnDemandFeatureView) -> Option<&FeatureView> {
+        if !view.write_to_online_store {
+            return None;
+        }
+        view.sources.first().and_then(|source| self.feature_view(source))
+    }
+
+    /// The on-demand views that are computed when a feature view is materialised.
+    pub fn written_with<'a>(&'a self, view: &'a FeatureView) -> impl Iterator<Item = &'a OnDemandFeatureView> {
+        let of = move |on_demand: &&OnDemandFeatureView| self.written_from(on_demand).is_some_and(|from| from.name == view.name);
+        self.on_demand_feature_views.iter().filter(of)
+    }
+
+    /// Whether rows of a feature view go into snapshots: its own, or what is computed from them.
+    pub fn is_materialized(&self, view: &FeatureView) -> bool {
+        view.online || self.written_with(view).next().is_some()
     }
 
     /// The features of the view of this name, stored or on demand.

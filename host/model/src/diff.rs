@@ -143,6 +143,9 @@ fn created(kind: &str, name: &str, after: &Definitions) -> Vec<String> {
             consequences
         }
         ("feature service", _) => vec!["served with the next snapshot".to_owned()],
+        ("on-demand feature view", _) if after.on_demand_feature_view(name).is_some_and(|view| view.write_to_online_store) => {
+            vec!["served once the whole history is materialised: run `mezze materialize`".to_owned()]
+        }
         ("on-demand feature view", _) => match unserved_inputs(name, after).as_slice() {
             [] => vec!["computed in joins at once, and served with the next snapshot".to_owned()],
             views => {
@@ -177,7 +180,16 @@ fn updated(kind: &str, name: &str, fields: &[(String, Json, Json)], before: &Def
             consequences.push("the next `mezze materialize-incremental` reads all of its files again".to_owned());
         }
         "feature service" => consequences.push("takes effect with the next snapshot".to_owned()),
-        "on-demand feature view" if changed("schema") || changed("sources") => consequences.push(
+        "on-demand feature view"
+            if changed("write_to_online_store")
+                || after.on_demand_feature_view(name).is_some_and(|view| view.write_to_online_store) =>
+        {
+            consequences.push(
+                "joins compute it as it is now; served rows are those of before until the whole history is materialised: run `mezze materialize`"
+                    .to_owned(),
+            );
+        }
+        "on-demand feature view" if changed("schema") || changed("sources") || changed("transform") => consequences.push(
             "joins compute it as it is now, served is the old one until the next snapshot; models may have to be trained anew"
                 .to_owned(),
         ),

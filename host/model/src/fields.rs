@@ -7,6 +7,7 @@ use mezze_core::{Span, ValueType};
 use crate::keys::{Form, Object};
 use crate::node::{Node, Place, Value};
 use crate::problem::{Problems, instead};
+use crate::size::parse_size;
 use crate::span::parse_span;
 
 /// The keys of one object of a file. What is of the wrong form is told and then as if it were not there.
@@ -97,6 +98,17 @@ impl<'a> Fields<'a> {
         self.node(key).and_then(span_of)
     }
 
+    pub(crate) fn count(&self, key: &str) -> Option<u64> {
+        match self.node(key)?.value {
+            Value::Int(number) => u64::try_from(number).ok(),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn size(&self, key: &str) -> Option<u64> {
+        self.node(key).and_then(size_of)
+    }
+
     pub(crate) fn value_type(&self, key: &str) -> Option<ValueType> {
         self.node(key).and_then(text_of)?.parse().ok()
     }
@@ -131,6 +143,14 @@ pub(crate) fn text_of(node: &Node) -> Option<String> {
     }
 }
 
+fn size_of(node: &Node) -> Option<u64> {
+    match &node.value {
+        Value::Int(number) => u64::try_from(*number).ok(),
+        Value::Text(text) => parse_size(text),
+        _ => None,
+    }
+}
+
 fn span_of(node: &Node) -> Option<Span> {
     match &node.value {
         Value::Int(0) => Some(Span::ZERO),
@@ -156,6 +176,8 @@ fn fits(node: &Node, key: &str, form: &Form, problems: &mut Problems<'_>) -> boo
                 expected(&if words.len() == 1 { words.concat() } else { format!("one of {}", words.join(", ")) })
             }
         }
+        (Form::Count, Value::Int(number)) if *number > 0 => true,
+        (Form::Count, _) => expected("a whole number from 1"),
         (Form::Flag, Value::Flag(_)) => true,
         (Form::Flag, _) => expected("true or false"),
         (Form::List(item), Value::List(nodes)) => {
@@ -175,6 +197,7 @@ fn fits(node: &Node, key: &str, form: &Form, problems: &mut Problems<'_>) -> boo
         (Form::Object(_) | Form::Variant(_), _) => true,
         (Form::Selector(_), Value::Text(_) | Value::Map(_)) => true,
         (Form::Selector(_), _) => expected("`view`, `view:feature`, or a map with the key `view`"),
+        (Form::Size, _) => size_of(node).is_some() || expected("a size such as 64MB or 512KiB"),
         (Form::Span, _) => {
             span_of(node).is_some_and(|span| span >= Span::ZERO) || expected("a length of time such as 1d, 12h, 90m or 30s, or 0")
         }

@@ -1,9 +1,11 @@
 //! Definitions as JSON, in the form of a definition file: what the registry holds and `--output json` prints.
 
-use mezze_core::{Audience, FeatureSchema, Span};
+use mezze_core::{Audience, FeatureSchema, Span, TransformLimits};
 use serde_json::{Map, Value as Json, json};
 
-use crate::definitions::{About, Availability, Definitions, FeatureView, OnDemandFeatureView, SourceFormat};
+use crate::definitions::{
+    About, Availability, Definitions, FeatureView, OnDemandFeatureView, OnFault, SourceFormat, TransformSource,
+};
 
 /// The definitions in the form of one definition file. What is as it is by default is left out.
 pub fn to_json(definitions: &Definitions) -> Json {
@@ -90,10 +92,49 @@ fn on_demand_view(view: &OnDemandFeatureView) -> Json {
         .iter()
         .map(|feature| {
             let dtype = feature.schema.value_type.to_string();
-            json!({ "name": feature.schema.name, "dtype": dtype, "expression": feature.expression })
+            let mut fields = json!({ "name": feature.schema.name, "dtype": dtype });
+            if let (None, Some(fields)) = (&view.transform, fields.as_object_mut()) {
+                fields.insert("expression".into(), json!(feature.expression));
+            }
+            fields
         })
         .collect();
-    object(json!({ "name": view.name, "sources": view.sources, "schema": features }), &view.about, |_| {})
+    object(json!({ "name": view.name, "sources": view.sources, "schema": features }), &view.about, |fields| {
+        if let Some(transform) = &view.transform {
+            fields.insert("transform".into(), transform_source(transform));
+        }
+        if view.write_to_online_store {
+            fields.insert("write_to_online_store".into(), json!(true));
+        }
+    })
+}
+
+fn transform_source(transform: &TransformSource) -> Json {
+    let mut fields = Map::new();
+    fields.insert("component".into(), json!(transform.component));
+    if let Some(id) = &transform.id {
+        fields.insert("digest".into(), json!(id.to_string()));
+    }
+    if !transform.inputs.is_empty() {
+        fields.insert("inputs".into(), json!(schema(&transform.inputs)));
+    }
+    let (limits, default) = (&transform.limits, TransformLimits::DEFAULT);
+    if limits.fuel != default.fuel {
+        fields.insert("fuel".into(), json!(limits.fuel));
+    }
+    if limits.memory_bytes != default.memory_bytes {
+        fields.insert("memory".into(), json!(limits.memory_bytes));
+    }
+    if limits.output_bytes != default.output_bytes {
+        fields.insert("output".into(), json!(limits.output_bytes));
+    }
+    if limits.millis != default.millis {
+        fields.insert("time".into(), json!(format!("{}ms", limits.millis)));
+    }
+    if transform.on_fault == OnFault::Null {
+        fields.insert("on_error".into(), json!("nulls"));
+    }
+    Json::Object(fields)
 }
 
 fn view(view: &FeatureView) -> Json {

@@ -40,12 +40,14 @@ fn object(object: &Object) -> Json {
 fn form(form_of: &Form) -> Json {
     match form_of {
         Form::Choice(words) => json!({ "enum": words }),
+        Form::Count => json!({ "type": "integer", "minimum": 1 }),
         Form::Flag => json!({ "type": "boolean" }),
         Form::List(item) => json!({ "type": "array", "items": form(item) }),
         Form::Map(item) => json!({ "type": "object", "additionalProperties": form(item) }),
         Form::Name => json!({ "type": "string", "pattern": "^[\\p{L}\\p{N}_][\\p{L}\\p{N}_.-]*$" }),
         Form::Object(inner) => object(inner),
         Form::Selector(inner) => json!({ "anyOf": [{ "type": "string" }, object(inner)] }),
+        Form::Size => json!({ "type": ["string", "integer"] }),
         Form::Span => json!({ "anyOf": [{ "const": 0 }, { "type": "string", "pattern": SPAN }] }),
         Form::Variant(variants) => {
             let one_of = |(name, inner): &(&str, &Object)| {

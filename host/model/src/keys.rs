@@ -23,6 +23,8 @@ pub(crate) struct Key {
 pub(crate) enum Form {
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// A whole number from 1.
+    Count,
     /// `true` or `false`.
     Flag,
     /// A list of these.
@@ -35,6 +37,8 @@ pub(crate) enum Form {
     Map(&'static Self),
     /// `view`, `view:feature`, or an object.
     Selector(&'static Object),
+    /// A number of bytes: `64MB`.
+    Size,
     /// A length of time: `1d`, `90m`.
     Span,
     /// A map whose key `type` says which of these it is.
@@ -320,9 +324,45 @@ pub(crate) static ON_DEMAND_FEATURE_VIEW: Object = Object {
             "Feature views, on-demand feature views and request sources whose fields it computes with.",
         ),
         required("schema", Form::List(&Form::Object(&ON_DEMAND_FEATURE)), "Its features."),
+        optional(
+            "transform",
+            Form::Object(&TRANSFORM),
+            "The component that computes all of its features, where they are no expressions.",
+        ),
+        optional(
+            "write_to_online_store",
+            Form::Flag,
+            "Whether its features are computed when the one feature view that is its source is materialised, and stored beside that view's; false if not given.",
+        ),
         DESCRIPTION,
         OWNER,
         TAGS,
+    ],
+};
+
+pub(crate) static TRANSFORM: Object = Object {
+    noun: "transform",
+    keys: &[
+        required("component", Form::Text, "The component's file, relative to the repository; `mezze transform build` makes one."),
+        optional(
+            "fuel",
+            Form::Count,
+            "Instructions that a call may take, and as many again for each of its rows; 10000000 if not given.",
+        ),
+        optional("memory", Form::Size, "Memory that a call may have, from 64KiB to 4GiB; 64MiB if not given."),
+        optional(
+            "output",
+            Form::Size,
+            "Bytes that a call may give back, and as many again for each of its rows; 64KiB if not given.",
+        ),
+        optional("time", Form::Span, "How long the call of a request may take, in whole milliseconds; 1s if not given."),
+        optional(
+            "on_error",
+            Form::Choice(&["fail", "nulls"]),
+            "What a join does with a row for which it fails: fail (the default), or make its features null. Online they are null, with the status INVALID.",
+        ),
+        optional("digest", Form::Text, "The digest that the component must have; taken from the file if not given."),
+        optional("inputs", Form::List(&Form::Object(&FIELD)), "What it takes; the component says so itself."),
     ],
 };
 
@@ -331,7 +371,11 @@ pub(crate) static ON_DEMAND_FEATURE: Object = Object {
     keys: &[
         required("name", Form::Name, "Its name."),
         required("dtype", Form::Type, "The type of its values."),
-        required("expression", Form::Text, "The SQL expression that gives them; `mezze functions` lists what may be in it."),
+        optional(
+            "expression",
+            Form::Text,
+            "The SQL expression that gives them; `mezze functions` lists what may be in it. Not where the view has a transform.",
+        ),
         optional("description", Form::Text, "What it is, for people."),
         optional("tags", Form::Map(&Form::Text), "Free labels."),
     ],

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mezze_core::{Audience, FeatureSchema, KEY_COLUMNS_MAX, KeyType, PROGRAM_REGISTERS_MAX, Span, ValueType};
+use mezze_core::{Audience, FeatureSchema, KEY_COLUMNS_MAX, KeyType, PROGRAM_REGISTERS_MAX, Span, TransformLimits, ValueType};
 
 use crate::definitions::{
     About, Availability, Definitions, Entity, FeatureService, FeatureView, HostConfig, OnDemandFeature, OnDemandFeatureView,
-    Probe, Projection, ReplicaConfig, ReplicaKind, RequestSource, SigningConfig, Source, SourceFormat, StoreConfig,
+    OnFault, Probe, Projection, ReplicaConfig, ReplicaKind, RequestSource, SigningConfig, Source, SourceFormat, StoreConfig,
+    TransformSource,
 };
 use crate::fields::{Fields, text_of};
 use crate::keys;
@@ -509,14 +510,26 @@ fn on_demand_view(node: &Node, problems: &mut Problems<'_>) -> Option<DraftOnDem
         let message = format!("the view `{name}` has `__` in its name, which separates view and feature in long names");
         problems.add(fields.place_of("name"), message);
     }
+    let transform = fields.node("transform").and_then(|node| transform(node, problems));
+    let is_component = fields.node("transform").is_some();
     let mut features: Vec<OnDemandFeature> = Vec::new();
     let mut expression_places = Vec::new();
     for node in fields.list("schema") {
         let Some(field) = Fields::read(node, &keys::ON_DEMAND_FEATURE, problems) else { continue };
-        let (Some(name), Some(value_type), Some(expression)) =
-            (field.text("name"), field.value_type("dtype"), field.text("expression"))
-        else {
-            continue;
+        let (Some(name), Some(value_type)) = (field.text("name"), field.value_type("dtype")) else { continue };
+        let expression = match (field.text("expression"), is_component) {
+            (Some(expression), false) => expression,
+            (None, true) => String::new(),
+            (None, false) => {
+                problems.add(node.place, format!("the feature `{name}` needs an expression, or its view a transform"));
+                continue;
+            }
+            (Some(_), true) => {
+                let message =
+                    format!("the feature `{name}` has an expression, but its view's transform computes it; leave one out");
+                problems.add(field.place_of("expression"), message);
+                continue;
+            }
         };
         if features.iter().any(|known| known.schema.name == name) {
             problems.add(node.place, format!("`{name}` is there twice"));
@@ -533,12 +546,61 @@ fn on_demand_view(node: &Node, problems: &mut Problems<'_>) -> Option<DraftOnDem
             name,
             sources: fields.list("sources").iter().filter_map(text_of).collect(),
             features,
+            transform,
+            write_to_online_store: fields.flag("write_to_online_store").unwrap_or(false),
             about: about(&fields),
         },
         source_places: fields.list("sources").iter().map(|node| node.place).collect(),
         expression_places,
     })
 }
+
+fn transform(node: &Node, problems: &mut Problems<'_>) -> Option<TransformSource> {
+    let fields = Fields::read(node, &keys::TRANSFORM, problems)?;
+    let default = TransformLimits::DEFAULT;
+    let mut bytes = |key: &str, least: u64, default: u32| match fields.size(key) {
+        None => default,
+        Some(size) if size >= least => u32::try_from(size).unwrap_or(u32::MAX),
+        Some(size) => {
+            problems.add(fields.place_of(key), format!("`{key}` is {size} bytes, expected at least {least}"));
+            default
+        }
+    };
+    let (memory_bytes, output_bytes) =
+        (bytes("memory", WASM_PAGE_BYTES, default.memory_bytes), bytes("output", 1, default.output_bytes));
+    let millis = match fields.span("time").map(|time| (time.nanos() % 1_000_000, u32::try_from(time.nanos() / 1_000_000))) {
+        None => default.millis,
+        Some((0, Ok(millis))) if millis > 0 => millis,
+        Some(_) => {
+            problems.add(fields.place_of("time"), "`time` must be whole milliseconds, such as 50ms or 2s");
+            default.millis
+        }
+    };
+    let id = fields.text("digest").and_then(|digest| match digest.parse() {
+        Ok(id) => Some(id),
+        Err(error) => {
+            problems.add(fields.place_of("digest"), error);
+            None
+        }
+    });
+    let inputs = fields.list("inputs").iter().filter_map(|node| {
+        let field = Fields::read(node, &keys::FIELD, problems)?;
+        Some(FeatureSchema::new(field.text("name")?, field.value_type("dtype")?))
+    });
+    Some(TransformSource {
+        inputs: inputs.collect(),
+        component: fields.text("component")?,
+        limits: TransformLimits { fuel: fields.count("fuel").unwrap_or(default.fuel), memory_bytes, output_bytes, millis },
+        on_fault: match fields.text("on_error").as_deref() {
+            Some("nulls") => OnFault::Null,
+            _ => OnFault::Fail,
+        },
+        id,
+    })
+}
+
+/// Memory is given in pages of so many bytes.
+const WASM_PAGE_BYTES: u64 = 65_536;
 
 fn feature_service(node: &Node, problems: &mut Problems<'_>) -> Option<DraftService> {
     let fields = Fields::read(node, &keys::FEATURE_SERVICE, problems)?;
@@ -669,17 +731,28 @@ fn check_on_demand(draft: &DraftOnDemand, place: Place, definitions: &Definition
     if problems.found.len() > before {
         return 0;
     }
+    if view.write_to_online_store {
+        let stored = view.sources.iter().filter(|source| definitions.feature_view(source).is_some()).count();
+        if view.sources.len() != 1 || stored != 1 {
+            let message = format!(
+                "`{}` is written to the online store, and so computed from one feature view alone: name that as its only source",
+                view.name
+            );
+            problems.add(place, message);
+            return 0;
+        }
+    }
     if let Some(cycle) = cycle_of(definitions, &view.name) {
         problems
             .add(place, format!("the on-demand feature view `{}` is computed from itself: {}", view.name, cycle.join(" from ")));
         return 0;
     }
     // A view without a schema gets it when it is applied; then expressions are looked at.
-    if !inputs_are_known(definitions, view) {
+    if !inputs_are_known(definitions, view) || view.transform.as_ref().is_some_and(|transform| transform.inputs.is_empty()) {
         return 0;
     }
     match on_demand_program(definitions, view) {
-        Ok(compiled) => compiled.program.register_count(),
+        Ok(compiled) => compiled.register_count(),
         Err(errors) => {
             for (number, error) in errors {
                 let place = draft.expression_places.get(number).copied().unwrap_or(place);

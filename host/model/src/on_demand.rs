@@ -1,19 +1,43 @@
 //! On-demand feature views: what their expressions may use, and the programs that they are.
 
-use mezze_core::{FeatureSchema, LinkInput, Program, ValueType};
+use mezze_core::{Compute, FeatureSchema, LinkInput, Pipeline, PipelineView, Program, Transform, ValueType};
 
-use crate::definitions::{Definitions, OnDemandFeatureView};
+use crate::definitions::{Definitions, OnDemandFeatureView, OnFault, TransformSource};
 use crate::expression::{ColumnOf, compile};
 use crate::problem::instead;
 
-/// The program of an on-demand feature view.
+/// What an on-demand feature view is computed by, and from.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct OnDemandProgram {
     /// What computes the features, in their order.
-    pub program: Program,
+    pub compute: Compute,
     /// The columns that it takes, in order.
     pub columns: Vec<OnDemandColumn>,
+    /// The types that a component takes them as; none for expressions.
+    pub column_types: Vec<ValueType>,
+}
+
+impl OnDemandProgram {
+    /// The columns, constants and steps that it has.
+    pub fn register_count(&self) -> usize {
+        match &self.compute {
+            Compute::Program(program) => program.register_count(),
+            Compute::Transform(_) => self.columns.len(),
+        }
+    }
+}
+
+/// What computes several features, of any views, and from what.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct OnDemandPipeline {
+    /// What computes them, in the order in which they were asked for.
+    pub pipeline: Pipeline,
+    /// The columns that it takes, in order: stored features, join keys, request data and the time.
+    pub columns: Vec<OnDemandColumn>,
+    /// The names of the views, which faults name by number.
+    pub views: Vec<String>,
 }
 
 /// A column that a program takes.
@@ -33,6 +57,11 @@ pub enum OnDemandColumn {
     },
     /// The time of the request, or of the entity row.
     Now,
+    /// The event time of a feature view's row, and null where there is none that counts.
+    RowTime {
+        /// The view.
+        view: String,
+    },
     /// A field of request data.
     Request {
         /// The request source.
@@ -48,6 +77,9 @@ pub enum OnDemandColumn {
 /// What is wrong with its expressions, by feature.
 pub fn on_demand_program(definitions: &Definitions, view: &OnDemandFeatureView) -> Result<OnDemandProgram, Vec<(usize, String)>> {
     let scope = Scope::of(definitions, view);
+    if let Some(transform) = &view.transform {
+        return transform_program(&scope, view, transform).map_err(|error| vec![(0, error)]);
+    }
     let expressions: Vec<(&str, Option<&ValueType>)> =
         view.features.iter().map(|feature| (feature.expression.as_str(), Some(&feature.schema.value_type))).collect();
     let mut columns: Vec<OnDemandColumn> = Vec::new();
@@ -61,8 +93,11 @@ pub fn on_demand_program(definitions: &Definitions, view: &OnDemandFeatureView) 
         Ok(ColumnOf { input, value_type })
     };
     let compiled = compile(&expressions, &mut resolve);
+    if view.write_to_online_store && columns.contains(&OnDemandColumn::Now) {
+        return Err(vec![(0, now_in_written(view))]);
+    }
     match compiled {
-        Ok(compiled) => Ok(OnDemandProgram { program: compiled.program, columns }),
+        Ok(compiled) => Ok(OnDemandProgram { compute: Compute::Program(compiled.program), columns, column_types: Vec::new() }),
         Err(errors) => Err(errors
             .into_iter()
             .map(|(number, error)| {
@@ -71,6 +106,44 @@ pub fn on_demand_program(definitions: &Definitions, view: &OnDemandFeatureView) 
             })
             .collect()),
     }
+}
+
+fn now_in_written(view: &OnDemandFeatureView) -> String {
+    format!("`{}` is written to the online store, when no request is there whose time could be `now()`", view.name)
+}
+
+/// Finds the columns that a component takes, by their names.
+fn transform_program(
+    scope: &Scope<'_>,
+    view: &OnDemandFeatureView,
+    transform: &TransformSource,
+) -> Result<OnDemandProgram, String> {
+    let of = format!("the transform of `{}`", view.name);
+    let id =
+        transform.id.ok_or_else(|| format!("{of}: what `{}` takes is not known yet; run `mezze apply`", transform.component))?;
+    let mut columns: Vec<OnDemandColumn> = Vec::with_capacity(transform.inputs.len());
+    for input in &transform.inputs {
+        let found = match scope.find(std::slice::from_ref(&input.name)) {
+            // The time of the request, unless something is called so.
+            Err(_) if input.name == "now" => scope.find(&[]),
+            found => found,
+        };
+        let (column, value_type) = found.map_err(|error| format!("{of} takes `{}`: {error}", input.name))?;
+        let fits = match (&value_type, &input.value_type) {
+            (ValueType::Int32, ValueType::Int64) | (ValueType::Float32, ValueType::Float64) => true,
+            (found, wanted) => found == wanted,
+        };
+        if !fits {
+            return Err(format!("{of} takes `{}` as {}, but it is {value_type}", input.name, input.value_type));
+        }
+        columns.push(column);
+    }
+    if view.write_to_online_store && columns.contains(&OnDemandColumn::Now) {
+        return Err(now_in_written(view));
+    }
+    let column_types = transform.inputs.iter().map(|input| input.value_type.clone()).collect();
+    let compute = Compute::Transform(Transform { id, limits: transform.limits });
+    Ok(OnDemandProgram { compute, columns, column_types })
 }
 
 /// Finds the columns that the expressions of a view may use: a field's name, source and field, or nothing for the time of the
@@ -91,6 +164,8 @@ pub struct OnDemandPrograms<'d> {
     compiled: Vec<Result<OnDemandProgram, Vec<(usize, String)>>>,
     /// Of each program where its inputs come from; columns by their numbers in `columns`.
     inputs: Vec<Vec<LinkInput>>,
+    /// Of each program that is written with a view's rows, what says whether there is one.
+    masks: Vec<Option<LinkInput>>,
     columns: Vec<OnDemandColumn>,
 }
 
@@ -99,12 +174,16 @@ impl<'d> OnDemandPrograms<'d> {
     pub fn of(definitions: &'d Definitions) -> Self {
         let views = in_order(definitions);
         let compiled: Vec<_> = views.iter().map(|view| on_demand_program(definitions, view)).collect();
-        let mut programs = Self { views, compiled, inputs: Vec::new(), columns: Vec::new() };
+        let mut programs = Self { views, compiled, inputs: Vec::new(), masks: Vec::new(), columns: Vec::new() };
         for number in 0..programs.compiled.len() {
             let taken = programs.compiled.get(number).and_then(|program| program.as_ref().ok());
             let taken = taken.map(|program| program.columns.clone()).unwrap_or_default();
             let inputs = taken.into_iter().map(|column| programs.input(column)).collect();
             programs.inputs.push(inputs);
+            // Stored, there would be no features without a row.
+            let written = programs.views.get(number).and_then(|view| definitions.written_from(view));
+            let mask = written.map(|view| programs.input(OnDemandColumn::RowTime { view: view.name.clone() }));
+            programs.masks.push(mask);
         }
         programs
     }
@@ -129,28 +208,50 @@ impl<'d> OnDemandPrograms<'d> {
         Some((program, output))
     }
 
-    /// The program of one feature alone, whatever views it is computed from by way of: its columns are stored features, join keys,
-    /// request data and the time.
+    /// What computes features (each a view and its feature), whatever views they are computed from by way of.
     ///
     /// # Errors
-    /// What is wrong with the expressions of a view that it needs.
-    pub fn feature(&self, view: &str, feature: &str) -> Result<OnDemandProgram, String> {
-        let (number, output) =
-            self.place(view, feature).ok_or_else(|| format!("there is no computed feature `{view}:{feature}`"))?;
-        if let Some(Err(errors)) = self.compiled.get(number) {
-            return Err(errors.iter().map(|(_, error)| error.as_str()).collect::<Vec<_>>().join("\n"));
+    /// What is wrong with a view that one of them needs.
+    pub fn pipeline(&self, features: &[(&str, &str)]) -> Result<OnDemandPipeline, String> {
+        let mut outputs = Vec::with_capacity(features.len());
+        for (view, feature) in features {
+            let place = self.place(view, feature).ok_or_else(|| format!("there is no computed feature `{view}:{feature}`"))?;
+            if let Some(Err(errors)) = self.compiled.get(place.0) {
+                return Err(errors.iter().map(|(_, error)| error.as_str()).collect::<Vec<_>>().join("\n"));
+            }
+            outputs.push(place);
         }
-        let empty = Program::default();
-        let programs: Vec<(&Program, Vec<LinkInput>)> = self
+        let empty = Compute::Program(Program::default());
+        let schemas: Vec<Vec<FeatureSchema>> =
+            self.views.iter().map(|view| view.features.iter().map(|feature| feature.schema.clone()).collect()).collect();
+        let views: Vec<PipelineView<'_>> = self
             .compiled
             .iter()
             .zip(&self.inputs)
-            .map(|(compiled, inputs)| (compiled.as_ref().map_or(&empty, |compiled| &compiled.program), inputs.clone()))
+            .zip(&schemas)
+            .zip(&self.masks)
+            .map(|(((compiled, inputs), features), mask)| {
+                let (compute, input_types) = match compiled {
+                    Ok(compiled) => (&compiled.compute, compiled.column_types.clone()),
+                    Err(_) => (&empty, Vec::new()),
+                };
+                PipelineView { compute, inputs: inputs.clone(), input_types, features, mask: *mask }
+            })
             .collect();
-        let (program, taken) = Program::link(&programs, &[(number, output)])
-            .ok_or_else(|| format!("`{view}:{feature}` is computed from a view whose expressions are wrong, or is too large"))?;
-        let taken = taken.iter().filter_map(|column| self.columns.get(*column as usize).cloned());
-        Ok(OnDemandProgram { program, columns: taken.collect() })
+        let pipeline = Pipeline::link(&views, &outputs).ok_or_else(|| {
+            let names: Vec<String> = features.iter().map(|(view, feature)| format!("`{view}:{feature}`")).collect();
+            format!(
+                "{}: one is computed from a view whose expressions are wrong, or together they are too large",
+                names.join(", ")
+            )
+        })?;
+        let columns = pipeline.columns().iter().filter_map(|column| self.columns.get(*column as usize).cloned()).collect();
+        Ok(OnDemandPipeline { pipeline, columns, views: self.views.iter().map(|view| view.name.clone()).collect() })
+    }
+
+    /// What a job does where the transform of a view, by its number, fails.
+    pub fn on_fault(&self, view: usize) -> OnFault {
+        self.views.get(view).and_then(|view| view.transform.as_ref()).map_or(OnFault::Fail, |transform| transform.on_fault)
     }
 }
 
@@ -218,6 +319,10 @@ pub(crate) fn unserved_inputs(name: &str, definitions: &Definitions) -> Vec<Stri
                 continue;
             }
             seen.push(source);
+            let on_demand = definitions.on_demand_feature_view(source);
+            if on_demand.is_some_and(|view| view.write_to_online_store) {
+                continue;
+            }
             open.push(source);
             if definitions.feature_view(source).is_some_and(|view| !view.online) {
                 unserved.push(source.clone());

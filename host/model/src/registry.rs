@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::TryStreamExt as _;
-use mezze_core::Timestamp;
+use mezze_core::{Timestamp, TransformId};
 use object_store::path::Path as Key;
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload, local::LocalFileSystem};
 use serde::{Deserialize, Serialize};
@@ -250,7 +250,47 @@ impl Registry {
         }
     }
 
-    /// Removes every version, the oldest first. Returns how many there were.
+    /// Keeps a component that applied definitions name by its digest, which its bytes have.
+    ///
+    /// # Errors
+    /// [`RegistryError::Unavailable`] where the place fails.
+    pub async fn put_transform(&self, id: &TransformId, bytes: Vec<u8>) -> Result<(), RegistryError> {
+        match self.store.put_opts(&self.transform_key(id), PutPayload::from(bytes), PutMode::Create.into()).await {
+            // Of one digest there is one content.
+            Ok(_) | Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => Ok(()),
+            Err(error) => Err(self.unavailable("write", &error)),
+        }
+    }
+
+    /// A component by its digest; `None` where it was never kept, or is not what it was.
+    ///
+    /// # Errors
+    /// [`RegistryError::Unavailable`] where the place fails.
+    pub async fn transform(&self, id: &TransformId) -> Result<Option<Vec<u8>>, RegistryError> {
+        let read = async { self.store.get(&self.transform_key(id)).await?.bytes().await };
+        match read.await {
+            Ok(bytes) if *blake3::hash(&bytes).as_bytes() == id.bytes() => Ok(Some(bytes.into())),
+            Ok(_) | Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.unavailable("read", &error)),
+        }
+    }
+
+    /// The digests of the components that are kept.
+    ///
+    /// # Errors
+    /// [`RegistryError::Unavailable`] where the place fails.
+    pub async fn transforms(&self) -> Result<Vec<TransformId>, RegistryError> {
+        let folder = self.prefix.clone().join("transforms");
+        let objects: Vec<_> =
+            self.store.list(Some(&folder)).try_collect().await.map_err(|error| self.unavailable("read", &error))?;
+        Ok(objects.iter().filter_map(|object| object.location.filename()?.strip_suffix(".wasm")?.parse().ok()).collect())
+    }
+
+    fn transform_key(&self, id: &TransformId) -> Key {
+        self.prefix.clone().join("transforms").join(format!("{id}.wasm"))
+    }
+
+    /// Removes every version, the oldest first, and then all components. Returns how many there were.
     ///
     /// # Errors
     /// [`RegistryError::Unavailable`] where the place fails.
@@ -258,6 +298,16 @@ impl Registry {
         let numbers = self.numbers().await?;
         for number in &numbers {
             self.store.delete(&self.key(*number)).await.map_err(|error| self.unavailable("write", &error))?;
+        }
+        let transforms = self.prefix.clone().join("transforms");
+        let kept: Vec<_> =
+            self.store.list(Some(&transforms)).try_collect().await.map_err(|error| self.unavailable("read", &error))?;
+        for object in kept {
+            self.store.delete(&object.location).await.map_err(|error| self.unavailable("write", &error))?;
+        }
+        if let Some(folder) = &self.folder {
+            // It is empty, unless others keep something there.
+            let _ = std::fs::remove_dir(folder.join("transforms"));
         }
         Ok(numbers.len())
     }

@@ -20,6 +20,14 @@ pub fn tables(definitions: &Definitions) -> Vec<TableSchema> {
         let schema = ViewSchema::new(&view.name, view.ttl, view.audience, view.schema.clone());
         tables.entry(table_name(&keys, view)).or_insert_with(|| (keys, Vec::new())).1.push(schema);
     }
+    // What is computed when a view is materialised lies where that view's own features do, as rows of the same times.
+    for on_demand in &definitions.on_demand_feature_views {
+        let Some(view) = definitions.written_from(on_demand) else { continue };
+        let keys = key_columns(definitions, view);
+        let features = on_demand.features.iter().map(|feature| feature.schema.clone()).collect();
+        let schema = ViewSchema::new(&on_demand.name, view.ttl, view.audience, features);
+        tables.entry(table_name(&keys, view)).or_insert_with(|| (keys, Vec::new())).1.push(schema);
+    }
     tables.into_iter().map(|(name, (keys, views))| TableSchema::new(name, keys, views)).collect()
 }
 
@@ -61,12 +69,12 @@ fn table_name(keys: &[KeyColumn], view: &FeatureView) -> String {
 /// views that are not online, or whose expressions are wrong, is left out.
 pub fn on_demand_views(definitions: &Definitions, tables: &[TableSchema]) -> Vec<OnDemandView> {
     let mut views: Vec<OnDemandView> = Vec::new();
-    for view in in_order(definitions) {
+    for view in in_order(definitions).into_iter().filter(|view| definitions.written_from(view).is_none()) {
         let Ok(compiled) = on_demand_program(definitions, view) else { continue };
         let inputs = compiled.columns.iter().map(|column| input(definitions, tables, &views, column)).collect::<Option<Vec<_>>>();
         let Some(inputs) = inputs else { continue };
         let features = view.features.iter().map(|feature| feature.schema.clone()).collect();
-        views.push(OnDemandView { name: view.name.clone(), inputs, features, program: compiled.program });
+        views.push(OnDemandView { name: view.name.clone(), inputs, features, compute: compiled.compute });
     }
     views
 }
@@ -96,6 +104,8 @@ fn input(
             OnDemandInput::JoinKey { name: entity.join_key.clone(), key_type: KeyType::of(&entity.value_type)? }
         }
         OnDemandColumn::Now => OnDemandInput::Now,
+        // Only joins ask for it.
+        OnDemandColumn::RowTime { .. } => return None,
         OnDemandColumn::Request { source, field } => {
             let place = definitions.request_sources.iter().position(|known| known.name == *source)?;
             let field = of(&definitions.request_sources.get(place)?.schema, field)?;

@@ -5,17 +5,19 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use mezze_arrow::{array_of, expression_column, instants};
-use mezze_core::{ExpressionColumn, Program, ValueType};
+use mezze_core::{ExpressionColumn, NoTransforms, Pipeline, RunTransforms, ValueType};
+use mezze_model::OnFault;
 
 use crate::entity_rows::EntityRows;
 use crate::error::{OfflineError, Result};
-use crate::evaluate::RowsProgram;
-use crate::features::{ComputedInput, SelectedFeatures, SelectedOutput};
+use crate::evaluate::{RowsProgram, RowsTransform};
+use crate::features::{ComputedBy, ComputedInput, SelectedFeatures, SelectedOutput};
 use crate::inspect::{arrow_type, value_type};
 use crate::pit::{Part, PartSink, PitError};
+use crate::transformed::Transformed;
 
 /// Rows that are computed at a time: what a step makes is still in the cache for the next.
-const ROWS: usize = 1_024;
+pub(crate) const ROWS: usize = 1_024;
 
 /// The columns of a data set, as they come of those of the joined rows.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub(crate) struct Columns {
     /// Of the data set.
     pub(crate) schema: SchemaRef,
     columns: Vec<OutputColumn>,
+    /// What makes those that components are needed for.
+    transformed: Option<Transformed>,
 }
 
 #[derive(Debug)]
@@ -30,6 +34,8 @@ enum OutputColumn {
     /// A column of the joined rows.
     Joined(usize),
     Computed(Computed),
+    /// By its number among those that components are needed for.
+    Transformed(usize),
 }
 
 #[derive(Debug)]
@@ -37,21 +43,37 @@ struct Computed {
     /// `view:feature`, for errors.
     name: String,
     value_type: ValueType,
-    program: Program,
+    pipeline: Pipeline,
     inputs: Vec<Input>,
 }
 
+/// A column of the joined rows as computed columns take it.
 #[derive(Debug)]
-struct Input {
+pub(crate) struct Input {
     /// The column of the joined rows.
-    column: usize,
+    pub(crate) column: usize,
     /// What its values are; `None` of the time of entity rows.
-    value_type: Option<ValueType>,
+    pub(crate) value_type: Option<ValueType>,
+}
+
+impl Input {
+    /// Its values as expressions compute with them.
+    pub(crate) fn values<'a>(&self, array: &'a ArrayRef) -> std::result::Result<ExpressionColumn<'a>, String> {
+        match &self.value_type {
+            Some(value_type) => expression_column(value_type, array).map_err(|error| error.to_string()),
+            None => Ok(ExpressionColumn::ints(instants(array).map_err(|error| error.to_string())?, None)),
+        }
+    }
 }
 
 impl Columns {
     /// `joined` is the schema of the joined rows: the columns of the entity rows, then the features of the views, view by view.
-    pub(crate) fn new(selected: &SelectedFeatures, rows: &EntityRows, joined: &SchemaRef) -> Result<Self> {
+    pub(crate) fn new(
+        selected: &SelectedFeatures,
+        rows: &EntityRows,
+        joined: &SchemaRef,
+        transforms: Option<Arc<dyn RunTransforms + Send + Sync>>,
+    ) -> Result<Self> {
         let entity_columns = rows.schema().fields().len();
         let mut starts = Vec::with_capacity(selected.views.len());
         let mut next = entity_columns;
@@ -65,6 +87,20 @@ impl Columns {
         };
         let mut fields: Vec<Arc<Field>> = joined.fields().iter().take(entity_columns).cloned().collect();
         let mut columns: Vec<OutputColumn> = (0..entity_columns).map(OutputColumn::Joined).collect();
+        let input = |input: &ComputedInput| {
+            Ok(match input {
+                ComputedInput::Time => Input { column: entity_column(&rows.timestamp_column)?, value_type: None },
+                ComputedInput::Entity { column, value_type } => {
+                    Input { column: entity_column(column)?, value_type: Some(value_type.clone()) }
+                }
+                ComputedInput::Feature { view, feature } => {
+                    let selected = selected.views.get(*view).and_then(|view| view.features.get(*feature));
+                    Input { column: place(*view, *feature), value_type: selected.map(|feature| feature.value_type.clone()) }
+                }
+            })
+        };
+        let inputs = |inputs: &[ComputedInput]| inputs.iter().map(input).collect::<Result<Vec<_>>>();
+        let mut transformed_types = Vec::new();
         for output in &selected.outputs {
             match output {
                 SelectedOutput::Stored { view, feature } => {
@@ -73,33 +109,34 @@ impl Columns {
                     columns.push(OutputColumn::Joined(place));
                 }
                 SelectedOutput::Computed(computed) => {
-                    let mut inputs = Vec::with_capacity(computed.inputs.len());
-                    for input in &computed.inputs {
-                        inputs.push(match input {
-                            ComputedInput::Time => Input { column: entity_column(&rows.timestamp_column)?, value_type: None },
-                            ComputedInput::Entity { column, value_type } => {
-                                Input { column: entity_column(column)?, value_type: Some(value_type.clone()) }
-                            }
-                            ComputedInput::Feature { view, feature } => {
-                                let selected = selected.views.get(*view).and_then(|view| view.features.get(*feature));
-                                Input {
-                                    column: place(*view, *feature),
-                                    value_type: selected.map(|feature| feature.value_type.clone()),
-                                }
-                            }
-                        });
-                    }
                     fields.push(Arc::new(Field::new(&computed.output_name, arrow_type(&computed.value_type), true)));
-                    columns.push(OutputColumn::Computed(Computed {
-                        name: format!("{}:{}", computed.view, computed.name),
-                        value_type: computed.value_type.clone(),
-                        program: computed.program.clone(),
-                        inputs,
-                    }));
+                    columns.push(match &computed.by {
+                        ComputedBy::Expressions { pipeline, inputs: taken } => OutputColumn::Computed(Computed {
+                            name: format!("{}:{}", computed.view, computed.name),
+                            value_type: computed.value_type.clone(),
+                            pipeline: pipeline.clone(),
+                            inputs: inputs(taken)?,
+                        }),
+                        ComputedBy::Transformed(number) => {
+                            transformed_types.push(computed.value_type.clone());
+                            OutputColumn::Transformed(*number)
+                        }
+                    });
                 }
             }
         }
-        Ok(Self { schema: Arc::new(Schema::new(fields)), columns })
+        let transformed = match &selected.transformed {
+            None => None,
+            Some(features) => Some(Transformed {
+                pipeline: features.pipeline.clone(),
+                inputs: inputs(&features.inputs)?,
+                types: transformed_types,
+                views: features.views.clone(),
+                transforms: transforms.unwrap_or_else(|| Arc::new(NoTransforms)),
+                rows: "the entity rows",
+            }),
+        };
+        Ok(Self { schema: Arc::new(Schema::new(fields)), columns, transformed })
     }
 
     /// All columns of rows, and one for each program behind them.
@@ -120,11 +157,44 @@ impl Columns {
             columns.push(OutputColumn::Computed(Computed {
                 name: program.name.clone(),
                 value_type: program.value_type.clone(),
-                program: program.program.clone(),
+                pipeline: program.pipeline.clone(),
                 inputs: program.columns.iter().map(input).collect::<Result<_>>()?,
             }));
         }
-        Ok(Self { schema: Arc::new(Schema::new(fields)), columns })
+        Ok(Self { schema: Arc::new(Schema::new(fields)), columns, transformed: None })
+    }
+
+    /// All columns of rows, and those that a component makes behind them.
+    pub(crate) fn of_transformed(rows: &SchemaRef, transform: RowsTransform) -> Result<Self> {
+        let mut fields: Vec<Arc<Field>> = rows.fields().to_vec();
+        let mut columns: Vec<OutputColumn> = (0..fields.len()).map(OutputColumn::Joined).collect();
+        for (number, output) in transform.outputs.iter().enumerate() {
+            if rows.column_with_name(&output.name).is_some() {
+                return Err(OfflineError::Request { reason: format!("the rows have a column {} already", output.name) });
+            }
+            fields.push(Arc::new(Field::new(&output.name, arrow_type(&output.value_type), true)));
+            columns.push(OutputColumn::Transformed(number));
+        }
+        let input = |(name, value_type): &(String, ValueType)| {
+            Ok(Input { column: rows.index_of(name)?, value_type: Some(value_type.clone()) })
+        };
+        let transformed = Transformed {
+            inputs: transform.columns.iter().map(input).collect::<Result<_>>()?,
+            types: transform.outputs.into_iter().map(|output| output.value_type).collect(),
+            views: vec![(transform.name, OnFault::Fail)],
+            pipeline: transform.pipeline,
+            transforms: transform.transforms,
+            rows: "the rows",
+        };
+        Ok(Self { schema: Arc::new(Schema::new(fields)), columns, transformed: Some(transformed) })
+    }
+
+    /// The number of a column among those that components are needed for.
+    pub(crate) fn made(&self, index: usize) -> Option<usize> {
+        match self.columns.get(index) {
+            Some(OutputColumn::Transformed(number)) => Some(*number),
+            _ => None,
+        }
     }
 
     /// Some rows of a column of the data set; `joined` gives those of a column of the joined rows, as a
@@ -138,7 +208,7 @@ impl Columns {
         match self.columns.get(index) {
             Some(OutputColumn::Joined(column)) => joined(*column, true),
             Some(OutputColumn::Computed(computed)) => computed.column(rows, joined),
-            None => Err(PitError::Worker(format!("there is no column {index}"))),
+            Some(OutputColumn::Transformed(_)) | None => Err(PitError::Worker(format!("there is no column {index}"))),
         }
     }
 }
@@ -158,12 +228,10 @@ impl Computed {
             let slices: Vec<ArrayRef> = arrays.iter().map(|array| array.slice(start, count)).collect();
             let mut columns = Vec::with_capacity(slices.len());
             for (input, slice) in self.inputs.iter().zip(&slices) {
-                columns.push(match &input.value_type {
-                    Some(value_type) => expression_column(value_type, slice).map_err(|error| failed(error.to_string()))?,
-                    None => ExpressionColumn::ints(instants(slice).map_err(|error| failed(error.to_string()))?, None),
-                });
+                columns.push(input.values(slice).map_err(failed)?);
             }
-            let column = self.program.run(columns, count).pop().unwrap_or_else(ExpressionColumn::null);
+            let made_here = self.pipeline.run(columns, count, &NoTransforms).columns.pop();
+            let column = made_here.flatten().unwrap_or_else(ExpressionColumn::null);
             made.push(array_of(&self.value_type, column, count).map_err(|error| failed(error.to_string()))?);
             start += count;
         }
@@ -178,14 +246,26 @@ impl Computed {
 pub(crate) struct Computing<S> {
     pub(crate) sink: S,
     /// `None` where they are those of the joined rows.
-    pub(crate) columns: Option<Columns>,
+    columns: Option<Columns>,
+    /// Rows that were handed on.
+    rows: u64,
+}
+
+impl<S> Computing<S> {
+    /// Hands rows on to `sink`.
+    pub(crate) const fn new(sink: S, columns: Option<Columns>) -> Self {
+        Self { sink, columns, rows: 0 }
+    }
 }
 
 impl<S: PartSink> PartSink for Computing<S> {
     fn take(&mut self, part: &Part<'_>, threads: usize) -> std::result::Result<(), PitError> {
-        match &self.columns {
-            Some(columns) => self.sink.take(&part.with_columns(columns), threads),
-            None => self.sink.take(part, threads),
-        }
+        let Some(columns) = &self.columns else { return self.sink.take(part, threads) };
+        let made = match &columns.transformed {
+            Some(transformed) => transformed.columns(part, self.rows, threads)?,
+            None => Vec::new(),
+        };
+        self.rows += part.rows as u64;
+        self.sink.take(&part.with_columns(columns, &made), threads)
     }
 }

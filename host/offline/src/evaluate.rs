@@ -12,7 +12,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt as _;
-use mezze_core::{Program, ValueType};
+use mezze_core::{FeatureSchema, Pipeline, RunTransforms, ValueType};
 use mezze_model::SourceFormat;
 
 use crate::computed::{Columns, Computing};
@@ -36,9 +36,23 @@ pub struct RowsProgram {
     /// The type of that column.
     pub value_type: ValueType,
     /// What computes it.
-    pub program: Program,
+    pub pipeline: Pipeline,
     /// The columns of the rows that it takes, in order.
     pub columns: Vec<String>,
+}
+
+/// A component over rows, ready to run.
+pub struct RowsTransform {
+    /// What errors call it.
+    pub name: String,
+    /// The columns that it makes.
+    pub outputs: Vec<FeatureSchema>,
+    /// What computes them.
+    pub pipeline: Pipeline,
+    /// The columns of the rows that it takes, in order, and as what.
+    pub columns: Vec<(String, ValueType)>,
+    /// What runs it.
+    pub transforms: Arc<dyn RunTransforms + Send + Sync>,
 }
 
 /// What was written.
@@ -55,6 +69,12 @@ pub struct RowsWritten {
 
 /// Rows that are computed and written together.
 const PART_ROWS: usize = 262_144;
+
+impl std::fmt::Debug for RowsTransform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RowsTransform").field("name", &self.name).field("outputs", &self.outputs).finish_non_exhaustive()
+    }
+}
 
 impl std::fmt::Debug for Rows {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -102,12 +122,35 @@ impl Rows {
         format: Option<SourceFormat>,
         threads: usize,
     ) -> Result<RowsWritten> {
+        self.write_columns(Columns::of_rows(&self.schema, programs)?, output, format, threads).await
+    }
+
+    /// Writes all rows with the columns that a component makes behind their own.
+    ///
+    /// # Errors
+    /// Those of [`Rows::write`], and where the component fails for a row.
+    pub async fn write_transformed(
+        &self,
+        transform: RowsTransform,
+        output: &Path,
+        format: Option<SourceFormat>,
+        threads: usize,
+    ) -> Result<RowsWritten> {
+        self.write_columns(Columns::of_transformed(&self.schema, transform)?, output, format, threads).await
+    }
+
+    async fn write_columns(
+        &self,
+        columns: Columns,
+        output: &Path,
+        format: Option<SourceFormat>,
+        threads: usize,
+    ) -> Result<RowsWritten> {
         let began = Instant::now();
-        let columns = Columns::of_rows(&self.schema, programs)?;
         let format = format.map_or_else(|| output_format(output), Ok)?;
         let path: PathBuf = output.to_owned();
         let sink = Output::create(&path, format, &columns.schema, None, Box::new(|_| ()))?;
-        let mut sink = Computing { sink, columns: Some(columns) };
+        let mut sink = Computing::new(sink, Some(columns));
         let frame = self.context.table("rows").await.map_err(OfflineError::from_engine)?;
         let mut stream = frame.execute_stream().await.map_err(OfflineError::from_engine)?;
         let schema = Arc::clone(&self.schema);

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use mezze_core::{Program, ValueType};
-use mezze_model::{Definitions, FeatureView, OnDemandColumn, OnDemandFeatureView, OnDemandPrograms};
+use mezze_core::{Pipeline, ValueType};
+use mezze_model::{Definitions, FeatureView, OnDemandColumn, OnDemandFeatureView, OnDemandPrograms, OnFault, Source};
 
 use crate::error::{OfflineError, Result, hint};
 
@@ -26,6 +26,19 @@ pub struct SelectedFeatures {
     pub request_columns: Vec<RequestColumn>,
     /// The features of the data set, in the order of the request. Views have those that are only computed with, too.
     pub outputs: Vec<SelectedOutput>,
+    /// What computes the features that components are needed for.
+    pub transformed: Option<TransformedFeatures>,
+}
+
+/// What computes features that components are needed for: all of them at once, since a component computes all of its view's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TransformedFeatures {
+    /// What computes them.
+    pub pipeline: Pipeline,
+    /// What that takes, in order.
+    pub inputs: Vec<ComputedInput>,
+    /// By the number that faults have for it: a view's name, and what to do where its component fails.
+    pub views: Vec<(String, OnFault)>,
 }
 
 /// A feature of the data set.
@@ -56,9 +69,21 @@ pub struct ComputedFeature {
     /// Its type.
     pub value_type: ValueType,
     /// What computes it.
-    pub program: Program,
-    /// What the program takes, in order.
-    pub inputs: Vec<ComputedInput>,
+    pub by: ComputedBy,
+}
+
+/// What computes a feature.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ComputedBy {
+    /// Expressions alone.
+    Expressions {
+        /// What computes it.
+        pipeline: Pipeline,
+        /// What that takes, in order.
+        inputs: Vec<ComputedInput>,
+    },
+    /// [`SelectedFeatures::transformed`]: the number of its output.
+    Transformed(usize),
 }
 
 /// What a computed feature is computed from.
@@ -192,20 +217,57 @@ impl SelectedFeatures {
             return Ok(());
         }
         let programs = OnDemandPrograms::of(definitions);
+        let compile = |features: &[(&str, &str)]| {
+            let compiled = programs.pipeline(features);
+            compiled.map_err(|reason| OfflineError::Request { reason: format!("{reason}; run `mezze plan`") })
+        };
         let mut outputs = std::mem::take(&mut self.outputs);
+        let mut transformed: Vec<(String, String)> = Vec::new();
         for output in &mut outputs {
             let SelectedOutput::Computed(computed) = output else { continue };
-            let compiled = programs
-                .feature(&computed.definition, &computed.name)
-                .map_err(|reason| OfflineError::Request { reason: format!("{reason}; run `mezze plan`") })?;
-            computed.program = compiled.program;
-            for column in &compiled.columns {
-                let input = self.input(definitions, column)?;
-                computed.inputs.push(input);
-            }
+            let compiled = compile(&[(&computed.definition, &computed.name)])?;
+            computed.by = if compiled.pipeline.has_transforms() {
+                transformed.push((computed.definition.clone(), computed.name.clone()));
+                ComputedBy::Transformed(transformed.len() - 1)
+            } else {
+                let inputs = self.inputs(definitions, &compiled.columns)?;
+                ComputedBy::Expressions { pipeline: compiled.pipeline, inputs }
+            };
         }
         self.outputs = outputs;
+        if !transformed.is_empty() {
+            let features: Vec<(&str, &str)> =
+                transformed.iter().map(|(view, feature)| (view.as_str(), feature.as_str())).collect();
+            let compiled = compile(&features)?;
+            let views = compiled.views.iter().enumerate().map(|(number, view)| (view.clone(), programs.on_fault(number)));
+            self.transformed = Some(TransformedFeatures {
+                inputs: self.inputs(definitions, &compiled.columns)?,
+                views: views.collect(),
+                pipeline: compiled.pipeline,
+            });
+        }
         Ok(())
+    }
+
+    /// What computed features take, with the view that is to blame where it is missing.
+    pub(crate) fn computed_inputs(&self) -> impl Iterator<Item = (&str, &ComputedInput)> {
+        let alone = self.outputs.iter().filter_map(|output| match output {
+            SelectedOutput::Computed(feature) => match &feature.by {
+                ComputedBy::Expressions { inputs, .. } => Some((feature.view.as_str(), inputs)),
+                ComputedBy::Transformed(_) => None,
+            },
+            SelectedOutput::Stored { .. } => None,
+        });
+        let first = self.outputs.iter().find_map(|output| match output {
+            SelectedOutput::Computed(feature) if matches!(feature.by, ComputedBy::Transformed(_)) => Some(feature.view.as_str()),
+            _ => None,
+        });
+        let together = self.transformed.iter().map(move |transformed| (first.unwrap_or_default(), &transformed.inputs));
+        alone.chain(together).flat_map(|(view, inputs)| inputs.iter().map(move |input| (view, input)))
+    }
+
+    fn inputs(&mut self, definitions: &Definitions, columns: &[OnDemandColumn]) -> Result<Vec<ComputedInput>> {
+        columns.iter().map(|column| self.input(definitions, column)).collect()
     }
 
     fn input(&mut self, definitions: &Definitions, column: &OnDemandColumn) -> Result<ComputedInput> {
@@ -228,25 +290,41 @@ impl SelectedFeatures {
                 }
                 ComputedInput::Entity { column: field.name.clone(), value_type: field.value_type.clone() }
             }
-            OnDemandColumn::Feature { view, feature } => {
-                let definition = find_view(definitions, view)?;
-                let mut found = find_feature(definition, view, feature, false)?;
-                // No column of entity rows is called so.
-                found.output_name = format!("{view}:{feature}");
-                let same = |known: &SelectedView| known.view == *view && known.join_key_map.is_empty();
-                let place = self.views.iter().position(same).unwrap_or(self.views.len());
-                if place == self.views.len() {
-                    self.views.push(SelectedView { features: Vec::new(), ..SelectedView::all_of(definition) });
-                }
-                let Some(selected) = self.views.get_mut(place) else { return Err(unknown_view(definitions, view)) };
-                let number = selected.features.iter().position(|known| known.name == *feature).unwrap_or(selected.features.len());
-                if number == selected.features.len() {
-                    selected.features.push(found);
-                }
-                ComputedInput::Feature { view: place, feature: number }
-            }
+            OnDemandColumn::Feature { view, feature } => self.hidden(definitions, view, feature)?,
+            OnDemandColumn::RowTime { view } => self.hidden(definitions, view, ROW_TIME)?,
         })
     }
+
+    /// A feature of a view, which is in the data set only if it is asked for.
+    fn hidden(&mut self, definitions: &Definitions, view: &str, feature: &str) -> Result<ComputedInput> {
+        let definition = find_view(definitions, view)?;
+        // No column of entity rows is called so.
+        let output_name = format!("{view}:{feature}");
+        let found = if feature == ROW_TIME {
+            SelectedFeature { name: feature.to_owned(), output_name, value_type: ValueType::UnixTimestamp }
+        } else {
+            SelectedFeature { output_name, ..find_feature(definition, view, feature, false)? }
+        };
+        let same = |known: &SelectedView| known.view == view && known.join_key_map.is_empty();
+        let place = self.views.iter().position(same).unwrap_or(self.views.len());
+        if place == self.views.len() {
+            self.views.push(SelectedView { features: Vec::new(), ..SelectedView::all_of(definition) });
+        }
+        let Some(selected) = self.views.get_mut(place) else { return Err(unknown_view(definitions, view)) };
+        let number = selected.features.iter().position(|known| known.name == feature).unwrap_or(selected.features.len());
+        if number == selected.features.len() {
+            selected.features.push(found);
+        }
+        Ok(ComputedInput::Feature { view: place, feature: number })
+    }
+}
+
+/// What stands for a view's event times among its features: no feature is called so.
+pub(crate) const ROW_TIME: &str = "<event time>";
+
+/// The column of a source that a feature is read from.
+pub(crate) fn source_column<'a>(source: &'a Source, feature: &'a str) -> &'a str {
+    if feature == ROW_TIME { &source.timestamp_field } else { source.column_of(feature) }
 }
 
 fn by_name(definitions: &Definitions, features: &[String], full: bool) -> Result<SelectedFeatures> {
@@ -282,7 +360,7 @@ fn by_name(definitions: &Definitions, features: &[String], full: bool) -> Result
         }
     }
     in_views_order(&mut outputs);
-    Ok(SelectedFeatures { views, request_columns: Vec::new(), outputs })
+    Ok(SelectedFeatures { views, request_columns: Vec::new(), outputs, transformed: None })
 }
 
 /// Features of one view stand together, where the first of them is asked for.
@@ -337,7 +415,7 @@ fn of_service(definitions: &Definitions, name: &str, full: bool) -> Result<Selec
             value_type: field.value_type.clone(),
         }));
     }
-    Ok(SelectedFeatures { views, request_columns, outputs })
+    Ok(SelectedFeatures { views, request_columns, outputs, transformed: None })
 }
 
 fn find_view<'a>(definitions: &'a Definitions, name: &str) -> Result<&'a FeatureView> {
@@ -362,8 +440,7 @@ fn find_computed(view: &OnDemandFeatureView, name_to_use: &str, name: &str, full
         name: name.to_owned(),
         output_name: if full { format!("{name_to_use}__{name}") } else { name.to_owned() },
         value_type: feature.schema.value_type.clone(),
-        program: Program::default(),
-        inputs: Vec::new(),
+        by: ComputedBy::Transformed(usize::MAX),
     })
 }
 

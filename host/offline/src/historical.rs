@@ -15,13 +15,13 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use datafusion::scalar::ScalarValue;
-use mezze_core::{Timestamp, ValueType};
+use mezze_core::{RunTransforms, Timestamp, ValueType};
 use mezze_model::{Definitions, SourceFormat};
 
 use crate::computed::{Columns, Computing};
 use crate::entity_rows::{EVENT_TIMESTAMP, EntityRows};
 use crate::error::{OfflineError, Result, list};
-use crate::features::{ComputedInput, FeatureSelection, SelectedFeatures, SelectedOutput, SelectedView, select_features};
+use crate::features::{ComputedInput, FeatureSelection, SelectedFeatures, SelectedView, select_features};
 use crate::inspect::arrow_type;
 use crate::object_output::Target;
 use crate::output::{Output, output_format};
@@ -74,6 +74,8 @@ pub struct HistoricalRequest {
     pub progress: Option<ProgressCallback>,
     /// Who reads the sources; this process if not given.
     pub workers: Option<Arc<dyn Workers>>,
+    /// What runs the components of on-demand views; without it features that need one cannot be had.
+    pub transforms: Option<Arc<dyn RunTransforms + Send + Sync>>,
 }
 
 impl fmt::Debug for HistoricalRequest {
@@ -212,9 +214,13 @@ pub async fn get_historical_features(repo: &Path, definitions: &Definitions, req
             callback(Progress::Written { rows });
         }
     });
-    let columns = if selected.is_computed() { Some(Columns::new(&selected, &rows, &plan.schema())?) } else { None };
+    let columns = if selected.is_computed() {
+        Some(Columns::new(&selected, &rows, &plan.schema(), request.transforms.clone())?)
+    } else {
+        None
+    };
     let schema = columns.as_ref().map_or_else(|| plan.schema(), |columns| Arc::clone(&columns.schema));
-    let output = Computing { sink: Output::create(&path, format, &schema, request.memory, written)?, columns };
+    let output = Computing::new(Output::create(&path, format, &schema, request.memory, written)?, columns);
     let (output, phases, chunks) = match &request.workers {
         None => {
             let (output, phases) = plan.run_into(&context.task_ctx(), output).await?;
@@ -331,21 +337,19 @@ fn check_columns(definitions: &Definitions, selected: &SelectedFeatures, rows: &
             });
         }
     }
-    for output in &selected.outputs {
-        if let SelectedOutput::Computed(computed) = output {
-            for input in &computed.inputs {
-                if let ComputedInput::Entity { column, .. } = input
-                    && schema.column_with_name(column).is_none()
-                {
-                    return Err(OfflineError::MissingJoinKey {
-                        rows: rows.name.clone(),
-                        column: column.clone(),
-                        view: computed.view.clone(),
-                        columns: rows.columns(),
-                    });
-                }
-            }
+    for (view, input) in selected.computed_inputs() {
+        if let ComputedInput::Entity { column, .. } = input
+            && schema.column_with_name(column).is_none()
+        {
+            return Err(OfflineError::MissingJoinKey {
+                rows: rows.name.clone(),
+                column: column.clone(),
+                view: view.to_owned(),
+                columns: rows.columns(),
+            });
         }
+    }
+    for output in &selected.outputs {
         if let Some((column, view, feature)) = selected.named(output)
             && schema.column_with_name(column).is_some()
         {

@@ -10,11 +10,11 @@ pub use entity_rows::{EVENT_TIMESTAMP, EntityRows};
 mod error;
 pub use error::{OfflineError, Result};
 mod evaluate;
-pub use evaluate::{Rows, RowsProgram, RowsWritten};
+pub use evaluate::{Rows, RowsProgram, RowsTransform, RowsWritten};
 mod features;
 pub use features::{
-    ComputedFeature, ComputedInput, FeatureSelection, RequestColumn, SelectedFeature, SelectedFeatures, SelectedOutput,
-    SelectedView, select_features,
+    ComputedBy, ComputedFeature, ComputedInput, FeatureSelection, RequestColumn, SelectedFeature, SelectedFeatures,
+    SelectedOutput, SelectedView, TransformedFeatures, select_features,
 };
 mod historical;
 pub use historical::{
@@ -39,5 +39,8 @@ pub use source::{FileDigest, SourceFile, SourceFiles, StoredAt, format_of, resol
 mod spill;
 pub use spill::{Spill, spill};
 mod table;
+mod transformed;
 mod workers;
+mod written;
 pub use workers::{Conversions, Task, TaskLimits, TaskOutput, Whole, Work, Workers};
+pub use written::WrittenView;

@@ -11,7 +11,7 @@ use mezze_model::{Availability, Definitions, Entity, FeatureView, Source};
 
 use crate::entity_rows::column_names;
 use crate::error::{OfflineError, Result, hint};
-use crate::features::SelectedView;
+use crate::features::{SelectedView, source_column};
 use crate::inspect::{arrow_type, instant, source_schema, type_name};
 use crate::pit::{PitFeature, PitFile, PitKey, PitView};
 use crate::source::{SourceFile, SourceFiles, resolve};
@@ -84,7 +84,7 @@ pub(crate) async fn prepare_view_of(
     }
     let mut types = Vec::with_capacity(selected.features.len());
     for feature in &selected.features {
-        let column = source.column_of(&feature.name);
+        let column = source_column(source, &feature.name);
         let found = needed.column(column, &format!("feature {}", feature.name))?.clone();
         let output = output_type(&feature.value_type, &found).ok_or_else(|| {
             let needed = format!("but feature {} is declared as {}", feature.name, feature.value_type);
@@ -126,7 +126,7 @@ pub fn pit_view(
         entity_column: selected.entity_column(&entity.join_key).to_owned(),
     };
     let features = selected.features.iter().zip(types).map(|(feature, data_type)| PitFeature {
-        source_column: source.column_of(&feature.name).to_owned(),
+        source_column: source_column(source, &feature.name).to_owned(),
         output_name: feature.output_name.clone(),
         data_type: data_type.clone(),
     });

@@ -43,6 +43,9 @@ pub struct HostInfo {
     pub formats: Formats,
     /// The versions of expressions that it can compute.
     pub expression_sets: Vec<u16>,
+    /// The digests of the components that it carries.
+    #[serde(default)]
+    pub transforms: Vec<String>,
     /// Whose signatures it wants.
     pub trust: Trust,
 }
@@ -150,7 +153,12 @@ impl Host {
     ///
     /// # Errors
     /// [`Error::Refused`] where it cannot, and those of [`Host::state`].
-    pub async fn check_can_read(&self, signed_by: Option<&str>, expression_set: u16) -> Result<HostState, Error> {
+    pub async fn check_can_read(
+        &self,
+        signed_by: Option<&str>,
+        expression_set: u16,
+        transforms: &[String],
+    ) -> Result<HostState, Error> {
         let state = self.state().await?;
         let HostState::Serving(info) = &state else { return Ok(state) };
         let formats = [
@@ -172,6 +180,13 @@ impl Host {
                 "the host at {} cannot compute the on-demand features of this snapshot: it needs version {expression_set} of expressions, \
                  the host has {:?}; deploy a bundle that has it first (`mezze edge build`)",
                 self.url, info.expression_sets
+            )));
+        }
+        if let Some(missing) = transforms.iter().find(|id| !info.transforms.contains(id)) {
+            return Err(Error::Refused(format!(
+                "the host at {} does not carry the transform {missing}, which an on-demand view of this snapshot needs: deploy it there \
+                 first",
+                self.url
             )));
         }
         if info.trust.required {

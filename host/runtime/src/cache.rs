@@ -1,4 +1,4 @@
-//! The compiled component in a folder.
+//! Compiled components in a folder.
 
 use std::fs;
 use std::io::Write as _;
@@ -9,12 +9,12 @@ use wasmtime::component::Component;
 
 use crate::RuntimeError;
 
-/// The compiled component: from `folder` if it is there and whole, otherwise compiled and put there.
-pub(crate) fn load(engine: &Engine, bytes: &[u8], folder: &Path) -> Result<Component, RuntimeError> {
+/// A compiled component: from `folder` if it is there and whole, otherwise compiled and put there, as one of a kind.
+pub(crate) fn load(engine: &Engine, bytes: &[u8], folder: &Path, kind: &str) -> Result<Component, RuntimeError> {
     let setup = |error: wasmtime::Error| RuntimeError::Setup(format!("{error:#}"));
     let digest = blake3::hash(bytes).to_hex();
     // wasmtime checks on its own that what it loads was made by the same version with the same settings.
-    let path = folder.join(format!("serving-{}-{}.cwasm", env!("CARGO_PKG_VERSION"), digest.get(..16).unwrap_or_default()));
+    let path = folder.join(format!("{kind}-{}-{}.cwasm", env!("CARGO_PKG_VERSION"), digest.get(..16).unwrap_or_default()));
     if let Some(component) = read(engine, &path) {
         return Ok(component);
     }

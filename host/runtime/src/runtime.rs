@@ -82,7 +82,7 @@ impl Runtime {
         engine.epoch_interruption(true).concurrency_support(false).allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
         let engine = Engine::new(&engine).map_err(setup)?;
         let component = match &config.cache {
-            Some(folder) => cache::load(&engine, SERVING, folder)?,
+            Some(folder) => cache::load(&engine, SERVING, folder, "serving")?,
             None => Component::new(&engine, SERVING).map_err(setup)?,
         };
         // The component imports nothing, so there is nothing to link.

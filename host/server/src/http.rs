@@ -30,6 +30,11 @@ pub trait Answer: Send + Sync + 'static {
 
     /// Answers one request, whose body is empty where none is read.
     fn answer(&self, ask: Ask, body: Bytes) -> impl Future<Output = HttpResponse> + Send;
+
+    /// What `GET /metrics` says, in Prometheus's text format; where there is none, the path is unknown.
+    fn metrics(&self) -> Option<String> {
+        None
+    }
 }
 
 /// How a [`Server`] runs.
@@ -181,6 +186,15 @@ async fn respond<A: Answer>(shared: &Shared<A>, request: Request<Incoming>) -> R
         let header = |name: &&'static str| Some((*name, parts.headers.get(*name)?.to_str().ok()?));
         let headers: Vec<(&str, &str)> = REQUEST_HEADERS.iter().filter_map(header).collect();
         let (method, path, query) = (parts.method.as_str(), parts.uri.path(), parts.uri.query());
+        if path == METRICS
+            && let Some(text) = shared.answer.metrics()
+        {
+            // Who may ask for the state of health may ask for it in numbers.
+            return match route(config, &HttpRequest { method, path: "/health", query: None, headers: &headers }) {
+                Route::Respond(response) => finished(response),
+                Route::Ask(_) => finished(HttpResponse::new(200, "text/plain; version=0.0.4", text.into())),
+            };
+        }
         route(config, &HttpRequest { method, path, query, headers: &headers })
     };
     let ask = match routed {
@@ -209,6 +223,9 @@ async fn respond<A: Answer>(shared: &Shared<A>, request: Request<Incoming>) -> R
 fn finished(response: HttpResponse) -> Response<Full<Bytes>> {
     if let Some(line) = &response.log {
         log(line);
+    }
+    for fault in &response.faults {
+        log(&format!("warning: {fault}"));
     }
     let mut sent = Response::new(Full::new(Bytes::from(response.body)));
     *sent.status_mut() = StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -275,4 +292,6 @@ fn closing(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
     response
 }
 
+/// The path of numbers about the server.
+const METRICS: &str = "/metrics";
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

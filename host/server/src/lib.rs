@@ -2,8 +2,9 @@
 
 mod http;
 mod keys;
+mod metrics;
 mod online;
 
 pub use http::{Answer, Server, ServerOptions};
 pub use keys::{StaticFile, serve_keys};
-pub use online::{Online, now};
+pub use online::{CarryTransforms, Online, now};

@@ -382,7 +382,9 @@ impl Survey {
     /// event of each view, so that the clock does not count.
     pub(crate) fn base(&self, schema: &TableSchema, definitions: &Definitions) -> Choice {
         let oldest = schema.views.iter().zip(&self.watermarks).map(|(view, newest)| {
-            let retain = definitions.feature_view(&view.name)?.retain;
+            let stored = definitions.feature_view(&view.name);
+            let written = || definitions.written_from(definitions.on_demand_feature_view(&view.name)?);
+            let retain = stored.or_else(written)?.retain;
             (retain > Span::ZERO).then(|| Timestamp::from_nanos(*newest).saturating_sub(retain).nanos())
         });
         Choice::Base { oldest: oldest.collect() }

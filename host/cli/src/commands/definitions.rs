@@ -1,21 +1,24 @@
 //! `mezze plan`, `apply`, `schema`, `registry-dump`, `teardown`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use mezze_model::{Definitions, Diff, Version, check_against, diff};
+use mezze_core::TransformId;
+use mezze_model::{Definitions, Diff, Problem, Version, check_against, describe_transforms, diff};
+use mezze_runtime::TransformsConfig;
 use serde_json::json;
 
 use crate::args::{Global, PlanArgs, SchemaArgs, SchemaFile, TeardownArgs};
 use crate::context::{Context, block_on, holder, now, show_instant};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{Format, Output, pretty};
+use crate::transforms;
 
 pub(crate) fn plan(args: &PlanArgs, global: &Global, output: Output) -> Outcome {
     let context = Context::load(global, output)?;
     block_on(None, async {
-        let (before, definitions) = checked(&context, args).await?;
+        let Checked { before, definitions, .. } = checked(&context, args).await?;
         let diff = diff(before.as_ref().map(|version| &version.definitions), &definitions);
         show(&diff, output)?;
         if diff.is_changed() && output.format == Format::Text {
@@ -28,13 +31,16 @@ pub(crate) fn plan(args: &PlanArgs, global: &Global, output: Output) -> Outcome 
 pub(crate) fn apply(args: &PlanArgs, global: &Global, output: Output) -> Outcome {
     let context = Context::load(global, output)?;
     block_on(None, async {
-        let (before, definitions) = checked(&context, args).await?;
+        let Checked { before, definitions, components } = checked(&context, args).await?;
         let diff = diff(before.as_ref().map(|version| &version.definitions), &definitions);
         if !diff.is_changed() {
             return output.result(
                 || json!({ "version": before.as_ref().map(|version| version.number), "changed": false }),
                 || "nothing has changed since the last apply\n".into(),
             );
+        }
+        for (id, bytes) in &components {
+            context.registry()?.put_transform(id, bytes.clone()).await?;
         }
         let expected = before.as_ref().map(|version| version.number);
         let version = context.registry()?.append(expected, &definitions, &holder(), now()).await?;
@@ -50,8 +56,17 @@ pub(crate) fn apply(args: &PlanArgs, global: &Global, output: Output) -> Outcome
     })
 }
 
-/// The version recorded last, and the definitions of the files, checked against their sources.
-async fn checked(context: &Context, args: &PlanArgs) -> Outcome<(Option<Version>, Definitions)> {
+/// What there is to apply.
+struct Checked {
+    /// The version recorded last.
+    before: Option<Version>,
+    /// The definitions of the files, checked against their sources and components.
+    definitions: Definitions,
+    /// The components that they name.
+    components: Vec<(TransformId, Vec<u8>)>,
+}
+
+async fn checked(context: &Context, args: &PlanArgs) -> Outcome<Checked> {
     let before = context.registry()?.latest().await?;
     let mut definitions = context.definitions.clone();
     let mut schemas = BTreeMap::new();
@@ -61,13 +76,30 @@ async fn checked(context: &Context, args: &PlanArgs) -> Outcome<(Option<Version>
             schemas.insert(source.name.clone(), columns);
         }
     }
-    let problems = check_against(&mut definitions, &schemas);
+    refuse(&check_against(&mut definitions, &schemas), "sources")?;
+    let mut components: Vec<(TransformId, Vec<u8>)> = Vec::new();
+    if definitions.on_demand_feature_views.iter().any(|view| view.transform.is_some()) {
+        let engine = transforms::engine(TransformsConfig::for_jobs())?;
+        let mut describe = |path: &str| {
+            let (described, bytes) = transforms::describe(&engine, &context.repo.join(path))?;
+            components.push((described.id, bytes));
+            Ok(described)
+        };
+        refuse(&describe_transforms(&mut definitions, &mut describe), "transforms")?;
+        let mut seen = BTreeSet::new();
+        components.retain(|(id, _)| seen.insert(*id));
+    }
+    Ok(Checked { before, definitions, components })
+}
+
+/// An error that says all that is wrong between definitions and something else.
+fn refuse(problems: &[Problem], other: &str) -> Outcome {
     if problems.is_empty() {
-        return Ok((before, definitions));
+        return Ok(());
     }
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
     let noun = if lines.len() == 1 { "problem" } else { "problems" };
-    Err(Failure::input(format!("{} {noun} between definitions and sources:\n  {}", lines.len(), lines.join("\n  "))))
+    Err(Failure::input(format!("{} {noun} between definitions and {other}:\n  {}", lines.len(), lines.join("\n  "))))
 }
 
 fn show(diff: &Diff, output: Output) -> Outcome {

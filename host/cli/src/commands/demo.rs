@@ -120,6 +120,7 @@ async fn join(context: &Context, folder: &Path, story: &mut Story) -> Outcome {
     let definitions = context.applied().await?.definitions;
     let request = HistoricalRequest {
         workers: None,
+        transforms: None,
         entity_rows: EntitySource::File("data/loans.parquet".into()),
         selection: FeatureSelection::Service(SERVICE.into()),
         full_feature_names: false,

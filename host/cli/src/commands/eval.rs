@@ -1,15 +1,21 @@
-//! `mezze eval`: expressions, tried out
+//! `mezze eval`: expressions and components, tried out
+
+mod component;
 
 use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
 
+use mezze_core::FeatureSchema;
 use mezze_core::{
-    EntityColumn, ExpressionColumn, Limits, PageRef, Request, Selection, Timestamp, Value, ValueType, decode_payload, value_text,
+    Compute, EntityColumn, ExpressionColumn, Limits, LinkInput, PageRef, Pipeline, PipelineView, Request, Selection, Timestamp,
+    TransformId, Value, ValueType, decode_payload, value_text,
 };
 use mezze_model::{ColumnOf, Compiled, Definitions, OnDemandColumn, OnDemandFeature, compile_parts, on_demand_scope};
 use mezze_offline::{Rows, RowsProgram};
 use mezze_replica::Reader;
+use mezze_runtime::TransformsConfig;
+use mezze_server::CarryTransforms as _;
 use serde_json::{Map, Value as Json, json};
 
 use crate::args::{EvalArgs, Global};
@@ -18,12 +24,14 @@ use crate::commands::online::{CACHE_BYTES, pairs};
 use crate::context::{Context, block_on, now};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{Output, Table, count, duration, size};
+use crate::transforms::Carried;
 
 pub(crate) fn eval(args: &EvalArgs, global: &Global, output: Output) -> Outcome {
-    match (&args.view, &args.rows) {
-        (Some(view), _) => eval_view(view, args, global, output),
-        (None, Some(rows)) => eval_rows(rows, args, output),
-        (None, None) => eval_values(args, output),
+    match (&args.view, &args.component, &args.rows) {
+        (Some(view), ..) => eval_view(view, args, global, output),
+        (None, Some(component), _) => component::eval(component, args, output),
+        (None, None, Some(rows)) => eval_rows(rows, args, output),
+        (None, None, None) => eval_values(args, output),
     }
 }
 
@@ -52,6 +60,37 @@ impl Shown {
             (text.clone(), value_type.clone(), values)
         });
         Self { inputs: named, parts: parts.collect(), rows }
+    }
+
+    /// What a component made of its inputs.
+    fn of_columns(
+        inputs: &[(String, ValueType, ExpressionColumn<'_>)],
+        outputs: &[FeatureSchema],
+        made: &[ExpressionColumn<'_>],
+        rows: usize,
+    ) -> Self {
+        let shown = |name: &str, value_type: &ValueType, column: &ExpressionColumn<'_>| {
+            let values = (0..rows).map(|row| cell_json(Some(value_type), column, row)).collect::<Vec<_>>();
+            (name.to_owned(), value_type.clone(), values)
+        };
+        let parts = outputs.iter().zip(made).map(|(output, column)| {
+            let (name, value_type, values) = shown(&output.name, &output.value_type, column);
+            (name, Some(value_type), values)
+        });
+        Self {
+            inputs: inputs.iter().map(|(name, value_type, column)| shown(name, value_type, column)).collect(),
+            parts: parts.collect(),
+            rows,
+        }
+    }
+
+    /// Inputs and features, each with its values.
+    fn features_json(&self) -> Json {
+        let column = |name: &str, value_type: Option<&ValueType>, values: &[Json]| json!({ "name": name, "dtype": value_type.map(ToString::to_string), "values": values });
+        json!({
+            "inputs": self.inputs.iter().map(|(name, found, values)| column(name, Some(found), values)).collect::<Vec<_>>(),
+            "features": self.parts.iter().map(|(name, found, values)| column(name, found.as_ref(), values)).collect::<Vec<_>>(),
+        })
     }
 
     fn json(&self) -> Json {
@@ -287,13 +326,21 @@ fn eval_rows(path: &str, args: &EvalArgs, output: Output) -> Outcome {
                 return Err(Failure::input("the expression is nothing but NULL; CAST it to a type"));
             };
             // Without the parts, which nobody sees.
-            let program = mezze_core::Program::link(
-                &[(&compiled.program, (0..).map(mezze_core::LinkInput::Column).take(taken.len()).collect())],
-                &[(0, texts.len() - 1)],
-            );
-            let (program, used) = program.ok_or_else(|| Failure::input("the expression is too large"))?;
-            let columns = used.iter().filter_map(|column| taken.get(*column as usize).map(|(name, _)| name.clone())).collect();
-            let program = RowsProgram { name: args.name.clone(), value_type, program, columns };
+            let view = PipelineView {
+                compute: &Compute::Program(compiled.program),
+                inputs: (0..).map(LinkInput::Column).take(taken.len()).collect(),
+                input_types: Vec::new(),
+                features: &[],
+                mask: None,
+            };
+            let pipeline = Pipeline::link(&[view], &[(0, texts.len() - 1)]);
+            let pipeline = pipeline.ok_or_else(|| Failure::input("the expression is too large"))?;
+            let columns = pipeline
+                .columns()
+                .iter()
+                .filter_map(|column| taken.get(*column as usize).map(|(name, _)| name.clone()))
+                .collect();
+            let program = RowsProgram { name: args.name.clone(), value_type, pipeline, columns };
             let written = rows.write(&[program], out, None, threads).await?;
             return output.result(
                 || json!({ "out": out.to_string_lossy(), "rows": written.rows, "bytes": written.bytes, "seconds": written.elapsed.as_secs_f64() }),
@@ -334,11 +381,14 @@ fn eval_view(view: &str, args: &EvalArgs, global: &Global, output: Output) -> Ou
                 failure.hint(format!("there are {}", known.join(", ")))
             }
         })?;
+        if found.transform.is_some() && args.expression.is_none() {
+            return component::eval_view(&context, definitions, found, args, at).await;
+        }
         let own;
         let features: Vec<&OnDemandFeature> = match (&args.expression, feature) {
             // Another expression in its place.
             (Some(expression), _) => {
-                let schema = mezze_core::FeatureSchema::new("expression", ValueType::String);
+                let schema = FeatureSchema::new("expression", ValueType::String);
                 own = OnDemandFeature { schema, expression: expression.clone() };
                 vec![&own]
             }
@@ -404,6 +454,7 @@ fn column_name(column: &OnDemandColumn) -> String {
         OnDemandColumn::Feature { view, feature } => format!("{view}:{feature}"),
         OnDemandColumn::JoinKey { entity } => entity.clone(),
         OnDemandColumn::Now => NOW.to_owned(),
+        OnDemandColumn::RowTime { view } => format!("{view}:event_timestamp"),
         OnDemandColumn::Request { field, .. } => field.clone(),
     }
 }
@@ -429,6 +480,8 @@ async fn snapshot_values(
                 features.push(name.clone());
                 continue;
             }
+            // Views as they are written do not ask for it.
+            OnDemandColumn::RowTime { .. } => continue,
             OnDemandColumn::JoinKey { entity } => {
                 let entity = definitions.entity(entity);
                 (entity.map(|entity| entity.value_type.clone()), entity.map(|entity| entity.join_key.clone()))
@@ -460,7 +513,13 @@ async fn snapshot_values(
     })?;
     let pages = reader.pages(&plan).await.map_err(|error| Failure::of(Exit::Failed, &error))?;
     let pages: Vec<Option<PageRef<'_>>> = pages.iter().map(|page| PageRef::resident(page).ok()).collect();
-    let response = plan.answer(&pages).map_err(|error| Failure::of(Exit::Failed, &error))?;
+    let transforms = Carried::new(context, TransformsConfig::default())?;
+    let needed: Vec<TransformId> = plan.transforms().map(|transform| transform.id).collect();
+    transforms.make_ready(&needed).await;
+    let response = plan.answer_with(&pages, &transforms).map_err(|error| Failure::of(Exit::Failed, &error))?;
+    if let Some(fault) = response.faults.first() {
+        return Err(Failure::new(Exit::Failed, fault.to_string()));
+    }
     let echoed = plan.echoed_columns();
     for (number, name) in features.into_iter().enumerate() {
         values.push((name, response.expression_column(echoed + number)));

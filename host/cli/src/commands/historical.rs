@@ -1,7 +1,9 @@
 //! `mezze get-historical-features`
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use mezze_core::RunTransforms;
 use mezze_offline::{
     EntitySource, FeatureSelection, HistoricalRequest, PhaseReport, Progress as Step, Summary, get_historical_features,
 };
@@ -14,6 +16,7 @@ use crate::context::{Context, block_on};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{Output, Table, count, duration, size};
 use crate::progress::Progress;
+use crate::transforms;
 
 pub(crate) fn run(args: &HistoricalArgs, global: &Global, output: Output) -> Outcome {
     let entity_rows = match (&args.entities, &args.entities_sql, args.start, args.end) {
@@ -37,6 +40,7 @@ pub(crate) fn run(args: &HistoricalArgs, global: &Global, output: Output) -> Out
     let line = progress.clone();
     let mut request = HistoricalRequest {
         workers: None,
+        transforms: None,
         entity_rows,
         selection,
         full_feature_names: args.selection.full_feature_names,
@@ -48,7 +52,7 @@ pub(crate) fn run(args: &HistoricalArgs, global: &Global, output: Output) -> Out
         folder: PathBuf::from("."),
         output: args.out.clone(),
         format: None,
-        progress: Some(std::sync::Arc::new(move |step| match step {
+        progress: Some(Arc::new(move |step| match step {
             Step::Preparing { view } => line.say(format!("looking at the source of {view}")),
             Step::Joining { bytes } => line.say(format!("joining {} of sources", size(bytes))),
             Step::Written { rows } => line.rows("written", rows),
@@ -57,6 +61,8 @@ pub(crate) fn run(args: &HistoricalArgs, global: &Global, output: Output) -> Out
     };
     let summary = block_on(Some(threads), async {
         let definitions = context.applied().await?.definitions;
+        let carried = transforms::for_jobs(&context, &definitions).await?;
+        request.transforms = carried.map(|carried| Arc::new(carried) as Arc<dyn RunTransforms + Send + Sync>);
         with_engine(&args.engine, &progress, output, async |workers| {
             request.workers = workers;
             Ok(get_historical_features(&context.repo, &definitions, request).await?)

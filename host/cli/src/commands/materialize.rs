@@ -1,13 +1,13 @@
 //! `mezze materialize`, `materialize-incremental`, `forget`
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use mezze_core::Timestamp;
+use mezze_core::{RunTransforms, Timestamp};
 use mezze_model::{Definitions, FeatureView};
 use mezze_offline::pit::RowSink;
-use mezze_offline::{NewestOptions, NewestRows, RecordBatch, Workers, newest_rows};
+use mezze_offline::{NewestOptions, NewestRows, OfflineError, RecordBatch, Workers, WrittenView, newest_rows};
 use mezze_replica::Origin;
 use mezze_snapshot::{BuildState, FoldedFile, Materialize, MaterializeReport, SnapshotError, StagedRows, Staging, StagingArea};
 use serde_json::{Value as Json, json};
@@ -21,6 +21,7 @@ use crate::context::{Context, block_on, now};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{Output, Table, count, duration, size};
 use crate::progress::Progress;
+use crate::transforms;
 
 /// Which rows a run folds.
 #[derive(Clone, Copy, Debug)]
@@ -118,23 +119,25 @@ pub(crate) async fn materialize(context: &Context, definitions: &Definitions, or
     let mut state = run.state().await?;
     // Views that are gone are not known any more.
     state.views.retain(|view, _| definitions.feature_view(view).is_some());
+    let transforms = transforms::for_jobs(context, definitions).await?;
+    let transforms = transforms.map(|carried| Arc::new(carried) as Arc<dyn RunTransforms + Send + Sync>);
     let mut rows = Vec::new();
     let mut done = Vec::new();
     for view in chosen {
         progress.say(format!("reading the newest rows of {}", view.name));
-        let (newest, staged) = fold(context, definitions, view, work, &area, &state).await?;
+        let (newest, staged) = fold(context, definitions, view, work, &area, &state, transforms.as_ref()).await?;
         note_folded(&mut state, view, window, &newest);
         let read = || newest.files.iter().filter(|file| file.read);
         done.push(ViewDone {
             view: view.name.clone(),
             rows: newest.report.rows,
             passes: newest.report.passes,
-            spilled: staged.spilled_bytes(),
+            spilled: staged.iter().map(StagedRows::spilled_bytes).sum(),
             files_read: read().count(),
             files_known: newest.files.len() - read().count(),
             bytes_read: read().map(|file| file.size).sum(),
         });
-        rows.push(staged);
+        rows.extend(staged);
     }
     progress.say("writing the snapshot");
     let report = run.run_staged(rows, &state).await?;
@@ -142,7 +145,7 @@ pub(crate) async fn materialize(context: &Context, definitions: &Definitions, or
 }
 
 fn chosen_views<'a>(definitions: &'a Definitions, names: &[String]) -> Outcome<Vec<&'a FeatureView>> {
-    let online: Vec<&FeatureView> = definitions.feature_views.iter().filter(|view| view.online).collect();
+    let online: Vec<&FeatureView> = definitions.feature_views.iter().filter(|view| definitions.is_materialized(view)).collect();
     if names.is_empty() {
         if online.is_empty() {
             return Err(Failure::input("no feature view is online").hint("a view is, unless it says `online: false`"));
@@ -152,7 +155,9 @@ fn chosen_views<'a>(definitions: &'a Definitions, names: &[String]) -> Outcome<V
     names
         .iter()
         .map(|name| {
-            online.iter().find(|view| view.name == *name).copied().ok_or_else(|| {
+            let written = definitions.on_demand_feature_view(name).and_then(|view| definitions.written_from(view));
+            let found = online.iter().find(|view| view.name == *name).copied();
+            found.or(written).ok_or_else(|| {
                 let known: Vec<&str> = online.iter().map(|view| view.name.as_str()).collect();
                 Failure::input(format!("no online feature view is called `{name}`"))
                     .hint(format!("there are {}", known.join(", ")))
@@ -168,7 +173,8 @@ async fn fold(
     work: Run<'_>,
     area: &StagingArea,
     state: &BuildState,
-) -> Outcome<(NewestRows, StagedRows)> {
+    transforms: Option<&Arc<dyn RunTransforms + Send + Sync>>,
+) -> Outcome<(NewestRows, Vec<StagedRows>)> {
     let (start, end) = match work.window {
         Window::Between(start, end) => (Some(start), end),
         Window::Upto(end) => (None, end),
@@ -180,23 +186,43 @@ async fn fold(
     let Resources { threads, memory, .. } = *work.resources;
     // Beside the keys, rows are decoded and wait to be built.
     let options = NewestOptions { start, end, threads, memory: memory.map(|memory| memory / 8 * 3) };
-    let Some(staging) = area.stage(&view.name) else {
-        return Err(Failure::input(format!("feature view `{}` has no table", view.name)));
-    };
-    let sink = Arc::new(Sink(staging));
+    let stage = |view: &str| area.stage(view).ok_or_else(|| Failure::input(format!("feature view `{view}` has no table")));
+    let written = definitions
+        .written_with(view)
+        .map(|written| Ok((WrittenView::new(definitions, written, transforms.cloned())?, stage(&written.name)?)));
+    let sink = Arc::new(Sink {
+        own: if view.online { Some(stage(&view.name)?) } else { None },
+        written: written.collect::<Outcome<_>>()?,
+        failed: Mutex::new(None),
+    });
     let taker = Arc::clone(&sink) as Arc<dyn RowSink>;
     let newest = newest_rows(&context.repo, definitions, view, &needed, options, work.workers, taker).await;
     // Why rows were refused says more than that the reading was ended.
-    let staged = sink.0.finish()?;
+    if let Some(failed) = sink.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        return Err(failed.into());
+    }
+    let staged = sink.own.iter().chain(sink.written.iter().map(|(_, staging)| staging)).map(Staging::finish);
+    let staged = staged.collect::<Result<Vec<_>, _>>()?;
     Ok((newest?, staged))
 }
 
-/// Hands newest rows on to where they wait.
-struct Sink(Staging);
+/// Hands newest rows on to where they wait: the view's own, and what is computed from them.
+struct Sink {
+    own: Option<Staging>,
+    written: Vec<(WrittenView, Staging)>,
+    failed: Mutex<Option<OfflineError>>,
+}
 
 impl RowSink for Sink {
     fn take(&self, _: usize, batch: RecordBatch) -> bool {
-        self.0.push(&batch)
+        let own = self.own.as_ref().is_none_or(|staging| staging.push(&batch));
+        own && self.written.iter().all(|(view, staging)| match view.rows(&batch) {
+            Ok(rows) => staging.push(&rows),
+            Err(error) => {
+                self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                false
+            }
+        })
     }
 }
 

@@ -4,21 +4,25 @@ use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use mezze_core::{Limits, MediaType, PageRef, Timestamp};
+use mezze_core::{Limits, MediaType, NoTransforms, PageRef, Timestamp, TransformId};
 use mezze_replica::Reader;
+use mezze_runtime::TransformsConfig;
+use mezze_server::CarryTransforms;
 use serde_json::{Map, Value as Json, json};
 
 use crate::args::{Global, OnlineArgs};
 use crate::context::{Context, block_on, now};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{Format, Output, Table};
+use crate::transforms::Carried;
 
 pub(crate) fn run(args: &OnlineArgs, global: &Global, output: Output) -> Outcome {
     let body = body(args)?;
     let context = Context::load(global, output)?;
     let response = block_on(None, async {
         let reader = Reader::open(context.store(args.from.as_deref())?, CACHE_BYTES).await?;
-        answer(&Arc::new(reader), &body, args.now.unwrap_or_else(now)).await
+        let transforms = Carried::new(&context, TransformsConfig::default())?;
+        answer_with(&Arc::new(reader), &transforms, &body, args.now.unwrap_or_else(now)).await
     })?;
     match output.format {
         Format::Json => {
@@ -29,8 +33,18 @@ pub(crate) fn run(args: &OnlineArgs, global: &Global, output: Output) -> Outcome
     }
 }
 
-/// The response's body to a request's body: the same bytes as over HTTP.
+/// [`answer_with`] where there are no components.
 pub(crate) async fn answer(reader: &Arc<Reader>, body: &[u8], now: Timestamp) -> Outcome<Vec<u8>> {
+    answer_with(reader, &NoTransforms, body, now).await
+}
+
+/// The response's body to a request's body: the same bytes as over HTTP.
+pub(crate) async fn answer_with(
+    reader: &Arc<Reader>,
+    transforms: &dyn CarryTransforms,
+    body: &[u8],
+    now: Timestamp,
+) -> Outcome<Vec<u8>> {
     let refused = |refusal: mezze_core::Refusal| {
         let exit = if refusal.status == 413 { Exit::Limit } else { Exit::Input };
         Failure::new(exit, refusal.message)
@@ -40,9 +54,12 @@ pub(crate) async fn answer(reader: &Arc<Reader>, body: &[u8], now: Timestamp) ->
         Failure::of(Exit::Failed, &error).hint("the snapshot is incomplete; `mezze materialize` again, or `mezze rollback`")
     })?;
     let pages: Vec<Option<PageRef<'_>>> = pages.iter().map(|page| PageRef::resident(page).ok()).collect();
-    let mut response = Vec::new();
-    plan.write_answer(&pages, MediaType::Json, &mut response).map_err(|error| Failure::of(Exit::Failed, &error))?;
-    Ok(response)
+    let needed: Vec<TransformId> = plan.transforms().map(|transform| transform.id).collect();
+    transforms.make_ready(&needed).await;
+    let response = plan.answer_with(&pages, transforms).map_err(|error| Failure::of(Exit::Failed, &error))?;
+    let mut body = Vec::new();
+    response.write(MediaType::Json, &mut body).map_err(|error| Failure::of(Exit::Failed, &error))?;
+    Ok(body)
 }
 
 /// The request's body: that of the file, or one made of the arguments.

@@ -126,12 +126,12 @@ impl Run<'_> {
         )
     }
 
-    /// The version of expressions that the newest snapshot needs.
-    async fn expression_set(&self) -> Outcome<u16> {
-        Ok(match self.origin.latest().await? {
-            Some(record) => self.origin.manifest(record.snapshot).await?.expression_set(),
-            None => 0,
-        })
+    /// The version of expressions, and the components, that the newest snapshot needs.
+    async fn needed(&self) -> Outcome<(u16, Vec<String>)> {
+        let Some(record) = self.origin.latest().await? else { return Ok((0, Vec::new())) };
+        let manifest = self.origin.manifest(record.snapshot).await?;
+        let transforms = manifest.on_demand_views.iter().filter_map(|view| Some(view.transform()?.id.to_string()));
+        Ok((manifest.expression_set(), transforms.collect()))
     }
 
     async fn publish_one(&self, replica: &Replica, host: Option<&Host>) -> Outcome<Published> {
@@ -162,7 +162,8 @@ impl Run<'_> {
     async fn ask_host(&self, host: Option<&Host>) -> Outcome<Option<String>> {
         let Some(host) = host else { return Ok(None) };
         let signed_by = self.signer.map(|signer| signer.public_key().id().to_string());
-        let state = host.check_can_read(signed_by.as_deref(), self.expression_set().await?).await.map_err(|error| {
+        let (expression_set, transforms) = self.needed().await?;
+        let state = host.check_can_read(signed_by.as_deref(), expression_set, &transforms).await.map_err(|error| {
             Failure::from(error).hint("nothing was sent; --skip-host-check publishes without asking the host")
         })?;
         Ok(Some(match state {

@@ -4,8 +4,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mezze_core::HttpConfig;
+use mezze_core::{HttpConfig, Snapshot};
 use mezze_replica::Reader;
+use mezze_runtime::TransformsConfig;
 use mezze_server::{Online, Server, ServerOptions};
 use serde_json::json;
 
@@ -13,6 +14,7 @@ use crate::args::{Global, ServeArgs};
 use crate::context::{Context, block_on, now};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{Format, Output};
+use crate::transforms::Carried;
 
 pub(crate) fn run(args: &ServeArgs, global: &Global, output: Output) -> Outcome {
     let context = Context::load(global, output)?;
@@ -32,7 +34,10 @@ pub(crate) fn run(args: &ServeArgs, global: &Global, output: Output) -> Outcome 
         if let Some(workers) = args.workers {
             options.threads = workers.get();
         }
-        let online = Arc::new(Online::new(Arc::clone(&reader), config));
+        let transforms = Arc::new(Carried::new(&context, TransformsConfig::default())?);
+        transforms.look().await?;
+        let online = Online::new(Arc::clone(&reader), config).with_transforms(Arc::<Carried>::clone(&transforms));
+        let online = Arc::new(online);
         let server = Server::start(online, listener, options).map_err(|error| Failure::of(Exit::Failed, &error))?;
         let snapshot = reader.snapshot();
         match output.format {
@@ -57,7 +62,7 @@ pub(crate) fn run(args: &ServeArgs, global: &Global, output: Output) -> Outcome 
         loop {
             tokio::select! {
                 () = &mut stopped => break,
-                () = tokio::time::sleep(Duration::from_secs(args.refresh)) => match reader.refresh(now()).await {
+                () = tokio::time::sleep(Duration::from_secs(args.refresh)) => match refresh(&reader, &transforms).await {
                     Ok(Some(snapshot)) => {
                         last_problem.clear();
                         output.note(&format!("serving epoch {} (snapshot {})", snapshot.epoch(), snapshot.id()));
@@ -78,6 +83,13 @@ pub(crate) fn run(args: &ServeArgs, global: &Global, output: Output) -> Outcome 
         tokio::task::block_in_place(|| server.stop(Duration::from_secs(args.grace)));
         Ok(())
     })
+}
+
+/// Looks for a newer snapshot, and for components that were applied since.
+async fn refresh(reader: &Reader, transforms: &Carried) -> Result<Option<Snapshot>, mezze_replica::Error> {
+    // Without the registry those that are here go on.
+    let _ = transforms.look().await;
+    reader.refresh(now()).await
 }
 
 /// Ends with Ctrl-C, or where there is one with SIGTERM.

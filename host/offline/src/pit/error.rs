@@ -120,6 +120,18 @@ pub enum PitError {
         /// What the file system or the encoder said.
         reason: String,
     },
+    /// A component failed for a row.
+    #[error("the transform of `{view}` failed for {row}: {reason}; it got {inputs}")]
+    Transform {
+        /// The view.
+        view: String,
+        /// Which row, counted from 1.
+        row: String,
+        /// Why.
+        reason: String,
+        /// The values of that row.
+        inputs: String,
+    },
     /// The reader of the output went away.
     #[error("the join was cancelled")]
     Cancelled,

@@ -43,6 +43,8 @@ pub(crate) struct Part<'a> {
     joined: &'a SchemaRef,
     /// How the columns of the one come of those of the other; `None` where they are the same.
     columns: Option<&'a Columns>,
+    /// Those of them that are made for the whole part at once.
+    made: &'a [ArrayRef],
     pub(crate) rows: usize,
     /// Where the part begins among the entity rows of its chunk.
     start: usize,
@@ -74,6 +76,7 @@ impl<'a> Part<'a> {
             schema,
             joined: schema,
             columns: None,
+            made: &[],
             rows: batch.num_rows(),
             start: 0,
             entity: std::slice::from_ref(batch),
@@ -87,22 +90,25 @@ impl<'a> Part<'a> {
 }
 
 impl Part<'_> {
-    /// The same rows, with other columns.
-    pub(crate) fn with_columns<'b>(&'b self, columns: &'b Columns) -> Part<'b> {
-        Part { schema: &columns.schema, columns: Some(columns), ..*self }
+    /// The same rows, with other columns, of which some are made already.
+    pub(crate) fn with_columns<'b>(&'b self, columns: &'b Columns, made: &'b [ArrayRef]) -> Part<'b> {
+        Part { schema: &columns.schema, columns: Some(columns), made, ..*self }
     }
 
     /// Some rows of a column, from row `offset` of the part. With `coded`, texts may come as a dictionary of the column's type.
     pub(crate) fn column(&self, index: usize, offset: usize, rows: usize, coded: bool) -> Result<ArrayRef, PitError> {
         match self.columns {
             Some(columns) => {
+                if let Some(made) = columns.made(index).and_then(|number| self.made.get(number)) {
+                    return Ok(made.slice(offset, rows));
+                }
                 columns.column(index, rows, &|joined, coded_too| self.joined_column(joined, offset, rows, coded && coded_too))
             }
             None => self.joined_column(index, offset, rows, coded),
         }
     }
 
-    fn joined_column(&self, index: usize, offset: usize, rows: usize, coded: bool) -> Result<ArrayRef, PitError> {
+    pub(crate) fn joined_column(&self, index: usize, offset: usize, rows: usize, coded: bool) -> Result<ArrayRef, PitError> {
         let Some(mut feature) = index.checked_sub(self.entity_columns) else {
             return self.entity_column(index, self.start + offset, rows);
         };
@@ -113,6 +119,11 @@ impl Part<'_> {
             feature -= view.columns.len();
         }
         Err(PitError::Worker(format!("there is no column {index}")))
+    }
+
+    /// The name of a column of the joined rows.
+    pub(crate) fn joined_name(&self, index: usize) -> &str {
+        self.joined.fields().get(index).map_or("", |field| field.name())
     }
 
     fn entity_column(&self, index: usize, mut skip: usize, rows: usize) -> Result<ArrayRef, PitError> {
@@ -363,7 +374,9 @@ impl Job {
         threads: usize,
     ) -> Result<(), PitError> {
         let (sets, set_of_view) = self.plan.key_sets();
-        let together = chunk.bytes + chunk.rows * (self.row_bytes().0 - self.row_bytes().1) <= self.budget().rows;
+        // Without views there is nothing to join, and rows take less than slots would.
+        let (with_slots, without) = self.row_bytes();
+        let together = chunk.bytes + chunk.rows * with_slots.saturating_sub(without) <= self.budget().rows;
         let mut winners: Vec<Vec<u64>> = self.plan.views.iter().map(|_| Vec::new()).collect();
         if together {
             let slots = parallel(threads, sets.len(), &self.stop, |set| {
@@ -415,6 +428,7 @@ impl Job {
                 schema: &self.plan.schema,
                 joined: &self.plan.schema,
                 columns: None,
+                made: &[],
                 rows,
                 start,
                 entity: &chunk.batches,

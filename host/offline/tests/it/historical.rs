@@ -11,6 +11,7 @@ use crate::common::{NOON, PROFILE, batch, definitions, folder, ints, stats, time
 pub(crate) fn request(entity_rows: EntitySource, features: &[&str]) -> HistoricalRequest {
     HistoricalRequest {
         workers: None,
+        transforms: None,
         entity_rows,
         selection: FeatureSelection::Features(features.iter().map(|name| (*name).to_owned()).collect()),
         full_feature_names: false,

@@ -1,5 +1,6 @@
 //! The component in wasmtime: the same bytes as the core, within its bounds.
 
+mod transforms;
 mod trust;
 
 use std::fs;
