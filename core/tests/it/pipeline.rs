@@ -7,18 +7,21 @@ use mezze_core::{
     Transform, TransformCall, TransformFault, TransformFaultKind, TransformId, TransformLimits, Values,
 };
 
+/// Integers by row or column.
+type Cells = Vec<Vec<Option<i64>>>;
+
 /// Components whose first byte says what they do to the sum of their inputs; each call is noted.
 #[derive(Default)]
 struct Adders {
     failing: Vec<u8>,
-    calls: RefCell<Vec<(u8, Vec<Vec<Option<i64>>>)>>,
+    calls: RefCell<Vec<(u8, Cells)>>,
 }
 
 impl RunTransforms for Adders {
     fn run(&self, call: &TransformCall<'_>) -> Result<Vec<ExpressionColumn<'static>>, TransformFault> {
         let kind = call.transform.id.bytes()[0];
         let row = |row| call.inputs.iter().map(|column| column.int(row)).collect::<Vec<_>>();
-        let rows: Vec<Vec<Option<i64>>> = (0..call.rows).map(row).collect();
+        let rows: Cells = (0..call.rows).map(row).collect();
         self.calls.borrow_mut().push((kind, rows.clone()));
         if self.failing.contains(&kind) {
             return Err(TransformFault { kind: TransformFaultKind::Trap, message: format!("component {kind} failed") });
@@ -71,7 +74,7 @@ fn chain<'v>(computes: &'v [Compute; 5], features: &'v [FeatureSchema]) -> Vec<P
     ]
 }
 
-fn run(pipeline: &Pipeline, adders: &Adders) -> (Vec<Vec<Option<i64>>>, Vec<(usize, String)>) {
+fn run(pipeline: &Pipeline, adders: &Adders) -> (Cells, Vec<(usize, String)>) {
     let values = [[1, 2], [10, 20], [100, 200]];
     let inputs = pipeline.columns().iter().map(|number| ExpressionColumn::ints(values[*number as usize].into(), None));
     let made = pipeline.run(inputs.collect(), 2, adders);
@@ -157,7 +160,7 @@ fn what_is_masked_is_null_and_so_it_is_for_others() {
         _ => ExpressionColumn::ints(vec![1, 2, 3], Some(vec![1, 1, 0])),
     });
     let made = pipeline.run(inputs.collect(), 3, &adders);
-    let shown: Vec<Vec<Option<i64>>> = made
+    let shown: Cells = made
         .columns
         .iter()
         .map(|column| (0..3).map(|row| column.as_ref().and_then(|column| column.int(row))).collect())

@@ -64,7 +64,7 @@ impl<'a> Columns<'a> {
         Self { rows, number: 0, columns }
     }
 
-    pub fn next<T: Input<'a>>(&mut self) -> Result<Column<'a, T>, String> {
+    pub fn take<T: Input<'a>>(&mut self) -> Result<Column<'a, T>, String> {
         let number = self.number;
         self.number += 1;
         let column = self.columns.get(number).ok_or_else(|| format!("there is no input {number}"))?;

@@ -66,7 +66,7 @@ macro_rules! rows {
             outputs { $($output : $output_type),+ }
             run |rows, columns| {
                 let mut columns = columns;
-                $( let $input = columns.next::<$input_type>()?; )*
+                $( let $input = columns.take::<$input_type>()?; )*
                 #[allow(unused_parens, reason = "a single feature is returned as it is")]
                 let mut made = ( $( $crate::ColumnBuilder::<$output_type>::new(rows) ),+ );
                 for row in 0..rows {
@@ -113,7 +113,7 @@ macro_rules! columns {
             outputs { $($output : $output_type),+ }
             run |rows, columns| {
                 let mut columns = columns;
-                $( let $input = columns.next::<$input_type>()?; )*
+                $( let $input = columns.take::<$input_type>()?; )*
                 $crate::ColumnsMade::finish($name(rows $(, $input)*), rows, &[ $( stringify!($output) ),+ ])
             }
         }

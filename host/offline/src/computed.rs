@@ -33,7 +33,7 @@ pub(crate) struct Columns {
 enum OutputColumn {
     /// A column of the joined rows.
     Joined(usize),
-    Computed(Computed),
+    Computed(Box<Computed>),
     /// By its number among those that components are needed for.
     Transformed(usize),
 }
@@ -111,12 +111,12 @@ impl Columns {
                 SelectedOutput::Computed(computed) => {
                     fields.push(Arc::new(Field::new(&computed.output_name, arrow_type(&computed.value_type), true)));
                     columns.push(match &computed.by {
-                        ComputedBy::Expressions { pipeline, inputs: taken } => OutputColumn::Computed(Computed {
+                        ComputedBy::Expressions { pipeline, inputs: taken } => OutputColumn::Computed(Box::new(Computed {
                             name: format!("{}:{}", computed.view, computed.name),
                             value_type: computed.value_type.clone(),
-                            pipeline: pipeline.clone(),
+                            pipeline: (**pipeline).clone(),
                             inputs: inputs(taken)?,
-                        }),
+                        })),
                         ComputedBy::Transformed(number) => {
                             transformed_types.push(computed.value_type.clone());
                             OutputColumn::Transformed(*number)
@@ -154,12 +154,12 @@ impl Columns {
                 Ok(Input { column, value_type: value_type(rows.field(column).data_type()) })
             };
             fields.push(Arc::new(Field::new(&program.name, arrow_type(&program.value_type), true)));
-            columns.push(OutputColumn::Computed(Computed {
+            columns.push(OutputColumn::Computed(Box::new(Computed {
                 name: program.name.clone(),
                 value_type: program.value_type.clone(),
                 pipeline: program.pipeline.clone(),
                 inputs: program.columns.iter().map(input).collect::<Result<_>>()?,
-            }));
+            })));
         }
         Ok(Self { schema: Arc::new(Schema::new(fields)), columns, transformed: None })
     }

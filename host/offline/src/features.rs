@@ -78,7 +78,7 @@ pub enum ComputedBy {
     /// Expressions alone.
     Expressions {
         /// What computes it.
-        pipeline: Pipeline,
+        pipeline: Box<Pipeline>,
         /// What that takes, in order.
         inputs: Vec<ComputedInput>,
     },
@@ -231,7 +231,7 @@ impl SelectedFeatures {
                 ComputedBy::Transformed(transformed.len() - 1)
             } else {
                 let inputs = self.inputs(definitions, &compiled.columns)?;
-                ComputedBy::Expressions { pipeline: compiled.pipeline, inputs }
+                ComputedBy::Expressions { pipeline: Box::new(compiled.pipeline), inputs }
             };
         }
         self.outputs = outputs;

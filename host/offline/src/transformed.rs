@@ -32,6 +32,9 @@ impl fmt::Debug for Transformed {
     }
 }
 
+/// What failed, by the view's number.
+type Faults = Vec<(usize, TransformFault)>;
+
 /// Rows that one thread computes before it takes the next.
 const TASK_ROWS: usize = 8 * ROWS;
 
@@ -90,7 +93,7 @@ impl Transformed {
         })
     }
 
-    fn run(&self, arrays: &[ArrayRef], rows: usize) -> Result<(Vec<ArrayRef>, Vec<(usize, TransformFault)>), PitError> {
+    fn run(&self, arrays: &[ArrayRef], rows: usize) -> Result<(Vec<ArrayRef>, Faults), PitError> {
         let inputs = self.inputs.iter().zip(arrays).map(|(input, array)| input.values(array));
         let inputs = inputs.collect::<Result<Vec<_>, _>>().map_err(PitError::Worker)?;
         let made = self.pipeline.run(inputs, rows, &*self.transforms);

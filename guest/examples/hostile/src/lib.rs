@@ -1,4 +1,5 @@
 //! A transform that does what its input says: well where that is 0, and otherwise something that no transform should do.
+#![cfg(target_family = "wasm")]
 
 use std::hint::black_box;
 
@@ -60,5 +61,4 @@ fn deep(depth: u64) -> u64 {
     deep(here[0] + 1) + here[63]
 }
 
-#[cfg(target_family = "wasm")]
 mezze_transform::bindings::export_transform!(Hostile with_types_in mezze_transform::bindings);

@@ -85,7 +85,8 @@ fn a_component_computes_what_its_function_does() {
     let outputs = engine.schema(&id).expect("it has a schema").outputs;
     let floats = [0.0, -0.0, 52_000.0, 1e308, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 5e-324];
     let texts = ["", "Zürich", "日本", "a\u{0}b"];
-    let mut rows: Vec<(f64, i64, Option<f64>, Option<&str>, Option<i64>)> = Vec::new();
+    type Row<'t> = (f64, i64, Option<f64>, Option<&'t str>, Option<i64>);
+    let mut rows: Vec<Row<'_>> = Vec::new();
     for (number, income) in floats.iter().enumerate() {
         for (other, loan) in [0, 1, -1, i64::MIN, i64::MAX].into_iter().enumerate() {
             let debt = (other % 2 == 0).then(|| floats[(number + other) % floats.len()]);
