@@ -389,7 +389,11 @@ impl Plan {
         #[cfg(feature = "expressions")]
         return self.answer_with(pages, &NoTransforms);
         #[cfg(not(feature = "expressions"))]
-        self.respond(pages).map_err(|error| *error)
+        if pages.len() == self.pages.len() { self.respond(pages).map_err(|error| *error) } else { Err(self.wrong_count(pages)) }
+    }
+
+    fn wrong_count(&self, pages: &[Option<PageRef<'_>>]) -> AnswerError {
+        AnswerError::PageCount { expected: self.pages.len(), found: pages.len() }
     }
 
     /// The same with features of components, which `transforms` runs. Where it cannot, their status is [`Status::Invalid`], and
@@ -403,6 +407,9 @@ impl Plan {
         pages: &[Option<PageRef<'a>>],
         transforms: &dyn RunTransforms,
     ) -> Result<Response<'a>, AnswerError> {
+        if pages.len() != self.pages.len() {
+            return Err(self.wrong_count(pages));
+        }
         self.respond(pages, transforms).map_err(|error| *error)
     }
 
@@ -448,9 +455,6 @@ impl Plan {
         pages: &[Option<PageRef<'a>>],
         #[cfg(feature = "expressions")] transforms: &dyn RunTransforms,
     ) -> Result<Response<'a>, Box<AnswerError>> {
-        if pages.len() != self.pages.len() {
-            return Err(AnswerError::PageCount { expected: self.pages.len(), found: pages.len() }.into());
-        }
         let manifest = self.snapshot.manifest();
         let found = self.find_rows(pages)?;
         let column_count = self.echo.len() + self.read.groups.iter().map(|group| group.features.len()).sum::<usize>();
@@ -515,7 +519,9 @@ impl Plan {
                     Status::Present => true,
                     // What is computed is computed of what training would have seen.
                     Status::OutsideMaxAge => self.expired == Expired::Value && !group.is_hidden(),
-                    Status::Invalid | Status::NotFound | Status::NullValue => false,
+                    #[cfg(feature = "expressions")]
+                    Status::Invalid => false,
+                    Status::NotFound | Status::NullValue => false,
                 };
                 let (Some(row), true) = (row, readable) else { continue };
                 let mut place = index;

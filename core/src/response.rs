@@ -55,6 +55,7 @@ pub struct RowState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// The value could not be computed.
+    #[cfg(feature = "expressions")]
     Invalid,
     /// The entity has no row.
     NotFound,
@@ -70,6 +71,7 @@ impl Status {
     /// Its name in responses.
     pub const fn name(self) -> &'static str {
         match self {
+            #[cfg(feature = "expressions")]
             Self::Invalid => "INVALID",
             Self::NotFound => "NOT_FOUND",
             Self::NullValue => "NULL_VALUE",

@@ -72,7 +72,12 @@ impl Plan {
         media_type: MediaType,
         out: &mut Vec<u8>,
     ) -> Result<(), AnswerError> {
-        let written = self.answer(pages)?.write(media_type, out);
-        written.map_err(|error| AnswerError::Value { error })
+        let start = out.len();
+        let response = self.answer(pages)?;
+        let written = response.write(media_type, out);
+        written.map_err(|error| {
+            out.truncate(start);
+            AnswerError::Value { error }
+        })
     }
 }

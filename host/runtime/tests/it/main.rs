@@ -90,8 +90,8 @@ fn the_component_imports_nothing_and_is_no_larger_than_the_page_on_performance_s
 }
 
 /// docs/PERFORMANCE.md says what is in it.
-const SIZE_MAX: usize = 190_000;
-const GZIP_SIZE_MAX: usize = 83_000;
+const SIZE_MAX: usize = 327_000;
+const GZIP_SIZE_MAX: usize = 140_000;
 
 #[test]
 fn answers_and_refusals_are_those_of_the_core() {
