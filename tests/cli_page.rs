@@ -37,6 +37,11 @@ fn the_page_on_the_command_line_is_what_help_says() {
                 page += &section(&[name, inner]);
             }
         }
+        if name == "transform" {
+            for inner in ["new", "build", "test"] {
+                page += &section(&[name, inner]);
+            }
+        }
         if name == "cluster" {
             for inner in ["executor", "scheduler"] {
                 page += &section(&[name, inner]);

@@ -1,40 +1,18 @@
 //! Components from their source to a training set and a response, and what becomes of those that misbehave.
 
 mod common;
+#[path = "common/guests.rs"]
+mod guests;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::process::{Child, Stdio};
 
 use serde_json::{Value as Json, json};
 
 use common::{Repo, post, send};
-
-/// The component of a crate in guest/examples, built once.
-fn example(name: &str) -> Vec<u8> {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    let folder = FOLDER.get_or_init(|| {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
-        let output = Command::new(env!("CARGO"))
-            .current_dir(&root)
-            .args(["build", "--locked", "--profile", "guest", "--target", "wasm32-unknown-unknown"])
-            .args(["-p", "mezze-example-burden", "-p", "mezze-example-hostile", "--target-dir"])
-            .arg(&target)
-            .env_remove("RUSTFLAGS")
-            .env_remove("CARGO_ENCODED_RUSTFLAGS")
-            .output()
-            .expect("cargo can be run");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        target.join("wasm32-unknown-unknown/guest")
-    });
-    let module = std::fs::read(folder.join(format!("mezze_example_{name}.wasm"))).expect("cargo built it");
-    let encoder = wit_component::ComponentEncoder::default().validate(true).module(&module).expect("it is a module");
-    let mut encoder = encoder;
-    encoder.encode().expect("it is a transform")
-}
+use guests::component as example;
 
 /// Borrowers with two features, and a view that a component computes of them and of a request.
 const DEFINITIONS: &str = "
@@ -229,6 +207,17 @@ fn another_transform_needs_another_apply_and_snapshot() {
     assert_eq!(column(answer.as_bytes(), "grade"), (json!([null]), json!(["INVALID"])));
     assert_eq!(column(answer.as_bytes(), "percent"), (json!([null]), json!(["INVALID"])));
     assert_eq!(column(answer.as_bytes(), "richer"), (json!([true]), json!(["PRESENT"])));
+    let arguments = ["get-historical-features", "--entities", "labels.csv", "--features", "risk:grade", "--out", "other.csv"];
+    let run = repo.try_run(&arguments);
+    assert_eq!(run.code, Some(2), "{}", run.stdout);
+    assert!(run.stderr.contains("does not keep the transform") && run.stderr.contains("`mezze apply` where"), "{}", run.stderr);
+    // As it says, also where a damaged one lies in its place.
+    let applied: Json = serde_json::from_str(&repo.run(&["registry-dump"])).expect("it is JSON");
+    let views = applied["definitions"]["on_demand_feature_views"].as_array().expect("there are some");
+    let digest = views.iter().find_map(|view| view["transform"]["digest"].as_str()).expect("a view names one");
+    repo.write(&format!("data/registry/transforms/{digest}.wasm"), "damaged");
+    repo.run(&["apply"]);
+    repo.run(&arguments);
 }
 
 const WRITTEN: &str = "

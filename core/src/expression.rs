@@ -138,27 +138,6 @@ impl Program {
         Self::new(mask.checked_add(1)?, constants, steps, outputs)
     }
 
-    /// By input, whether an output is computed from it.
-    pub(crate) fn inputs_of(&self, output: usize) -> Vec<bool> {
-        let mut needed = alloc::vec![false; self.register_count()];
-        let register = self.outputs.get(output).copied().unwrap_or(u16::MAX);
-        if let Some(slot) = needed.get_mut(usize::from(register)) {
-            *slot = true;
-        }
-        let first_step = self.input_count() + self.constants.len();
-        for (number, step) in self.steps.iter().enumerate().rev() {
-            if needed.get(first_step + number) == Some(&true) {
-                for argument in &step.arguments {
-                    if let Some(slot) = needed.get_mut(usize::from(*argument)) {
-                        *slot = true;
-                    }
-                }
-            }
-        }
-        needed.truncate(self.input_count());
-        needed
-    }
-
     /// How many columns it takes.
     pub fn input_count(&self) -> usize {
         usize::from(self.input_count)

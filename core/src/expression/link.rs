@@ -102,6 +102,14 @@ impl Program {
     }
 }
 
+impl Program {
+    /// By input, whether an output is computed from it.
+    pub(crate) fn inputs_of(&self, output: usize) -> Vec<bool> {
+        let needed = needed(&[(self, Vec::new())], &[(0, output)]).and_then(|mut needed| needed.pop());
+        needed.unwrap_or_default().into_iter().take(self.input_count()).collect()
+    }
+}
+
 /// By program and register, whether one of the outputs needs it.
 fn needed(programs: &[(&Program, Vec<LinkInput>)], outputs: &[(usize, usize)]) -> Option<Vec<Vec<bool>>> {
     let mut needed: Vec<Vec<bool>> = programs.iter().map(|(program, _)| vec![false; program.register_count()]).collect();

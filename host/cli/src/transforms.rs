@@ -1,11 +1,11 @@
 //! The components of a repository: from their files when they are applied, from the registry from then on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use mezze_core::{ExpressionColumn, RunTransforms, TransformCall, TransformFault, TransformId};
+use mezze_core::{ExpressionColumn, NoTransforms, RunTransforms, TransformCall, TransformFault, TransformFaultKind, TransformId};
 use mezze_model::{Definitions, DescribedTransform, Registry};
 use mezze_runtime::{Transforms, TransformsConfig, transform_id};
 use mezze_server::CarryTransforms;
@@ -17,55 +17,85 @@ use crate::failure::{Exit, Failure, Outcome};
 #[derive(Debug)]
 pub(crate) struct Carried {
     registry: Registry,
-    transforms: Transforms,
+    config: TransformsConfig,
+    /// Made with the first component: most repositories have none.
+    engine: OnceLock<Arc<Transforms>>,
     /// Those that the registry had when it was last looked at.
     kept: Mutex<BTreeSet<TransformId>>,
+    /// Why some cannot be run.
+    unusable: Mutex<BTreeMap<TransformId, String>>,
 }
 
 impl Carried {
     pub(crate) fn new(context: &Context, config: TransformsConfig) -> Outcome<Self> {
-        Ok(Self { registry: context.registry()?, transforms: engine(config)?, kept: Mutex::default() })
+        let registry = context.registry()?;
+        Ok(Self { registry, config, engine: OnceLock::new(), kept: Mutex::default(), unusable: Mutex::default() })
     }
 
     /// Looks which components the registry keeps.
     pub(crate) async fn look(&self) -> Outcome {
         let kept = self.registry.transforms().await?.into_iter().collect();
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = kept;
+        *lock(&self.kept) = kept;
         Ok(())
     }
 
-    /// Takes a component from the registry, unless it is here.
-    pub(crate) async fn load(&self, id: &TransformId) -> Outcome {
-        if self.transforms.carries(id) {
-            return Ok(());
+    /// Takes a component from the registry, unless it is here. Where that cannot be, calls of it say why.
+    pub(crate) async fn load(&self, id: &TransformId) {
+        if self.engine.get().is_some_and(|engine| engine.carries(id)) {
+            return;
         }
-        let bytes = self.registry.transform(id).await?.ok_or_else(|| {
-            Failure::new(Exit::Failed, format!("the registry {} does not keep the transform {id}", self.registry.place()))
-                .hint("it was applied elsewhere, or its file is damaged; `mezze apply` from a repository that has the component")
+        if let Err(reason) = self.fetch(id).await {
+            lock(&self.unusable).insert(*id, reason);
+        }
+    }
+
+    async fn fetch(&self, id: &TransformId) -> Result<(), String> {
+        let place = self.registry.place();
+        let bytes = self.registry.transform(id).await.map_err(|error| error.to_string())?.ok_or_else(|| {
+            format!("the registry {place} does not keep the transform {id}; `mezze apply` where its component is puts it there")
         })?;
-        self.transforms.add(&bytes).map_err(|error| Failure::new(Exit::Failed, format!("the transform {id}: {error}")))?;
+        let engine = match self.engine.get() {
+            Some(engine) => Arc::clone(engine),
+            None => {
+                let made = Arc::new(engine(self.config.clone()).map_err(|failure| failure.to_string())?);
+                Arc::clone(self.engine.get_or_init(|| made))
+            }
+        };
+        // Compiling takes its time: not in a thread that has other connections.
+        let added = tokio::task::spawn_blocking(move || engine.add(&bytes)).await.map_err(|error| error.to_string())?;
+        added.map_err(|error| format!("the transform {id}: {error}"))?;
         Ok(())
     }
 }
 
 impl RunTransforms for Carried {
     fn run(&self, call: &TransformCall<'_>) -> Result<Vec<ExpressionColumn<'static>>, TransformFault> {
-        self.transforms.run(call)
+        let id = &call.transform.id;
+        match self.engine.get() {
+            Some(engine) if engine.carries(id) => engine.run(call),
+            _ => match lock(&self.unusable).get(id) {
+                Some(reason) => Err(TransformFault { kind: TransformFaultKind::NotCarried, message: reason.clone() }),
+                None => NoTransforms.run(call),
+            },
+        }
     }
 
     fn carried(&self) -> Vec<TransformId> {
-        let mut carried = self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        carried.extend(self.transforms.carried());
+        let mut carried = lock(&self.kept).clone();
+        carried.extend(self.engine.get().map(|engine| engine.carried()).unwrap_or_default());
         carried.into_iter().collect()
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl CarryTransforms for Carried {
     fn make_ready<'a>(&'a self, needed: &'a [TransformId]) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         Box::pin(async move {
             for id in needed {
-                // That it is not there is said by the call.
-                let _ = self.load(id).await;
+                self.load(id).await;
             }
         })
     }
@@ -92,8 +122,7 @@ pub(crate) async fn for_jobs(context: &Context, definitions: &Definitions) -> Ou
     }
     let carried = Carried::new(context, TransformsConfig::for_jobs())?;
     for id in &ids {
-        // Not every job needs every one.
-        let _ = carried.load(id).await;
+        carried.load(id).await;
     }
     Ok(Some(carried))
 }

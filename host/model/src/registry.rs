@@ -255,11 +255,15 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::Unavailable`] where the place fails.
     pub async fn put_transform(&self, id: &TransformId, bytes: Vec<u8>) -> Result<(), RegistryError> {
-        match self.store.put_opts(&self.transform_key(id), PutPayload::from(bytes), PutMode::Create.into()).await {
-            // Of one digest there is one content.
-            Ok(_) | Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => Ok(()),
-            Err(error) => Err(self.unavailable("write", &error)),
+        // Of one digest there is one content; what has another is damaged.
+        if self.transform(id).await?.is_some() {
+            return Ok(());
         }
+        self.store
+            .put(&self.transform_key(id), PutPayload::from(bytes))
+            .await
+            .map_err(|error| self.unavailable("write", &error))?;
+        Ok(())
     }
 
     /// A component by its digest; `None` where it was never kept, or is not what it was.

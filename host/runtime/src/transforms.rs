@@ -257,7 +257,9 @@ impl RunTransforms for Transforms {
         match made {
             Ok(columns) => Ok(columns.into_iter().map(column_out).collect()),
             Err(message) => {
-                let message = message.chars().take(MESSAGE_CHARS_MAX).collect();
+                // It goes into logs, a line a fault.
+                let plain = |letter: char| if letter.is_control() { ' ' } else { letter };
+                let message = message.chars().take(MESSAGE_CHARS_MAX).map(plain).collect();
                 Err(fault(TransformFaultKind::Refused, message))
             }
         }

@@ -136,7 +136,7 @@ async fn run(folder: &Path, views: &[&str], threads: usize) -> Result<(f64, u64)
     for view in &definitions.feature_views {
         let end = Timestamp::from_seconds(2_000_000_000);
         let options = NewestOptions { start: None, end, threads, memory: None };
-        let sink = Arc::new(Sink(area.stage(&view.name).ok_or("no table has the view")?));
+        let sink = Arc::new(Sink(area.stage(&view.name, 1).ok_or("no table has the view")?));
         newest_rows(folder, &definitions, view, &|_, _| true, options, None, Arc::clone(&sink) as Arc<dyn RowSink>).await?;
         rows.push(sink.0.finish()?);
     }

@@ -124,7 +124,7 @@ impl<'a> Materialize<'a> {
         let mut staged = Vec::with_capacity(rows.len());
         for ViewRows { view, batches } in rows {
             // Views that no table has are not served.
-            let Some(staging) = area.stage(&view) else { continue };
+            let Some(staging) = area.stage(&view, 1) else { continue };
             for batch in &batches {
                 if !staging.push(batch) {
                     break;

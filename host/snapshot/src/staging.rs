@@ -62,13 +62,13 @@ impl StagingArea {
         Self { tables: tables(definitions).into(), memory, folder: folder.to_owned(), held: Arc::default() }
     }
 
-    /// For the rows of a view; `None` if no table has it.
-    pub fn stage(&self, view: &str) -> Option<Staging> {
+    /// For the rows of a view, of `together` views whose rows come at the same time; `None` if no table has it.
+    pub fn stage(&self, view: &str, together: usize) -> Option<Staging> {
         let table = self.tables.iter().find(|table| table.views.iter().any(|known| known.name == view))?;
         let number = table.views.iter().position(|known| known.name == view)?;
         let rows = NewRows::new(table, number);
         let state = State { rows, spilled: None, error: None };
-        let limit = self.memory.map_or(HELD_BYTES_MAX, |memory| (memory / 8).min(HELD_BYTES_MAX));
+        let limit = self.memory.map_or(HELD_BYTES_MAX, |memory| (memory / 8 / together.max(1)).min(HELD_BYTES_MAX));
         Some(Staging { area: self.clone(), view: view.to_owned(), table: table.clone(), number, limit, state: Mutex::new(state) })
     }
 }

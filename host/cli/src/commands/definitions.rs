@@ -33,14 +33,15 @@ pub(crate) fn apply(args: &PlanArgs, global: &Global, output: Output) -> Outcome
     block_on(None, async {
         let Checked { before, definitions, components } = checked(&context, args).await?;
         let diff = diff(before.as_ref().map(|version| &version.definitions), &definitions);
+        // Also where nothing has changed: one that was lost or damaged there is whole again.
+        for (id, bytes) in components {
+            context.registry()?.put_transform(&id, bytes).await?;
+        }
         if !diff.is_changed() {
             return output.result(
                 || json!({ "version": before.as_ref().map(|version| version.number), "changed": false }),
                 || "nothing has changed since the last apply\n".into(),
             );
-        }
-        for (id, bytes) in &components {
-            context.registry()?.put_transform(id, bytes.clone()).await?;
         }
         let expected = before.as_ref().map(|version| version.number);
         let version = context.registry()?.append(expected, &definitions, &holder(), now()).await?;

@@ -6,10 +6,9 @@ use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
 
-use mezze_core::FeatureSchema;
 use mezze_core::{
-    Compute, EntityColumn, ExpressionColumn, Limits, LinkInput, PageRef, Pipeline, PipelineView, Request, Selection, Timestamp,
-    TransformId, Value, ValueType, decode_payload, value_text,
+    Compute, EntityColumn, ExpressionColumn, FeatureSchema, Limits, LinkInput, PageRef, Pipeline, PipelineView, Request,
+    Selection, Timestamp, TransformId, Value, ValueType, decode_payload, value_text,
 };
 use mezze_model::{ColumnOf, Compiled, Definitions, OnDemandColumn, OnDemandFeature, compile_parts, on_demand_scope};
 use mezze_offline::{Rows, RowsProgram};

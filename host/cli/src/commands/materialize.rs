@@ -186,7 +186,10 @@ async fn fold(
     let Resources { threads, memory, .. } = *work.resources;
     // Beside the keys, rows are decoded and wait to be built.
     let options = NewestOptions { start, end, threads, memory: memory.map(|memory| memory / 8 * 3) };
-    let stage = |view: &str| area.stage(view).ok_or_else(|| Failure::input(format!("feature view `{view}` has no table")));
+    // What is computed from a view's rows waits beside them, in the memory that is for one.
+    let together = usize::from(view.online) + definitions.written_with(view).count();
+    let stage =
+        |view: &str| area.stage(view, together).ok_or_else(|| Failure::input(format!("feature view `{view}` has no table")));
     let written = definitions
         .written_with(view)
         .map(|written| Ok((WrittenView::new(definitions, written, transforms.cloned())?, stage(&written.name)?)));

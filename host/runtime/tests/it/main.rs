@@ -1,5 +1,7 @@
 //! The component in wasmtime: the same bytes as the core, within its bounds.
 
+#[path = "../../../../tests/common/guests.rs"]
+mod guests;
 mod transforms;
 mod trust;
 

@@ -1,39 +1,14 @@
 //! Transforms in wasmtime: the values of the same function run natively, and nothing that a transform does harms its host.
 
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use mezze_core::{
     ExpressionColumn, FeatureSchema, RunTransforms as _, Transform, TransformCall, TransformFault, TransformFaultKind,
     TransformId, TransformLimits, Value, ValueType, decode_payload,
 };
 use mezze_runtime::{Transforms, TransformsConfig};
-use wit_component::ComponentEncoder;
 
-/// The components of guest/examples, built once.
-fn component(name: &str) -> Vec<u8> {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    let folder = FOLDER.get_or_init(|| {
-        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("guests");
-        let output = Command::new(env!("CARGO"))
-            .current_dir(&root)
-            .args(["build", "--locked", "--profile", "guest", "--target", "wasm32-unknown-unknown"])
-            .args(["-p", "mezze-example-burden", "-p", "mezze-example-hostile", "--target-dir"])
-            .arg(&target)
-            .env_remove("RUSTFLAGS")
-            .env_remove("CARGO_ENCODED_RUSTFLAGS")
-            .output()
-            .expect("cargo can be run");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        target.join("wasm32-unknown-unknown/guest")
-    });
-    let module = std::fs::read(folder.join(format!("mezze_example_{name}.wasm"))).expect("cargo built it");
-    let encoder = ComponentEncoder::default().validate(true).module(&module).expect("it is a module");
-    let mut encoder = encoder;
-    encoder.encode().expect("it is a transform")
-}
+use super::guests::component;
 
 fn engine() -> Transforms {
     Transforms::new(TransformsConfig::default()).expect("there is an engine")
