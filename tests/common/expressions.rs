@@ -73,6 +73,7 @@ const FUNCTIONS_OF_ODD: &[&str] = &[
     "NOT k",
     "k IS TRUE",
     "k IS NOT FALSE",
+    "[x - y, x * y, sqrt(x)]",
     "x IS NULL",
     "i IS DISTINCT FROM j",
     "i IN (0, 7, NULL)",

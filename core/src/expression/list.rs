@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use super::column::{Column, Values, byte_rows, float_rows, int_rows};
 use super::function::Function as F;
+use crate::canonical_f64;
 use crate::sort::sort_by;
 use crate::value::{put_varint, take_count, take_slice, take_varint};
 
@@ -170,7 +171,8 @@ pub(super) fn list_of(elements: &[&Column<'_>], rows: usize) -> Column<'static> 
             match &element.values {
                 _ if !element.is_valid(row) => put_varint(0, out),
                 Values::Int(_) => put_element(&element.int(row)?.to_le_bytes(), out),
-                Values::Float(_) => put_element(&element.float(row)?.to_le_bytes(), out),
+                // In a column a NaN gets its one form when it is put out; in bytes it is out.
+                Values::Float(_) => put_element(&canonical_f64(element.float(row)?).to_le_bytes(), out),
                 _ => put_element(element.bytes(row)?, out),
             }
         }

@@ -179,6 +179,19 @@ proptest! {
     }
 }
 
+/// What a processor makes of `inf - inf` has a sign on one host and none on another.
+#[test]
+fn a_nan_on_the_way_into_a_list_has_its_one_form() {
+    let step = |function, arguments: &[u16]| ProgramStep { function, arguments: arguments.into() };
+    let steps =
+        vec![step(Function::SubtractFloat, &[0, 0]), step(Function::ListOfFloats, &[1]), step(Function::ListOfFloats, &[0])];
+    let program = Program::new(1, vec![], steps, vec![2, 3]).expect("it is well-formed");
+    let odd = f64::from_bits(0xfff8_0000_0000_0001);
+    let made = program.run(vec![ExpressionColumn::floats(vec![f64::INFINITY, odd], None)], 2);
+    let nan: Vec<u8> = [&[1, 9][..], &f64::NAN.to_bits().to_le_bytes()].concat();
+    assert_eq!((made[0].bytes(0), made[0].bytes(1), made[1].bytes(1)), (Some(&nan[..]), Some(&nan[..]), Some(&nan[..])));
+}
+
 #[test]
 fn codes_are_of_one_function_each() {
     for (number, function) in Function::ALL.iter().enumerate() {
