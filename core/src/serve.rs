@@ -27,6 +27,12 @@ impl Refusal {
         Self { status: 503, class: "FeastError", message: message.into(), retry_after_seconds: Some(1) }
     }
 
+    /// A component had to be stopped. The next request may do better.
+    #[cfg(feature = "expressions")]
+    pub fn overrun(stopped: &crate::ViewFault) -> Self {
+        Self { status: 503, class: "FeastError", message: stopped.to_string(), retry_after_seconds: None }
+    }
+
     /// Appends the body of the response. It is JSON, whatever media type the client accepts.
     pub fn write(&self, out: &mut Vec<u8>) {
         write_error_json(self.class, &self.message, out);

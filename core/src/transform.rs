@@ -79,7 +79,7 @@ pub struct TransformCall<'a> {
 }
 
 /// What runs components.
-pub trait RunTransforms {
+pub trait RunTransforms: fmt::Debug {
     /// Calls a transform, as though none had been called before: what one call leaves behind no other sees.
     ///
     /// # Errors
@@ -88,6 +88,12 @@ pub trait RunTransforms {
 
     /// The components that it has, in order.
     fn carried(&self) -> Vec<TransformId>;
+
+    /// Whether a component that had to be stopped ends the request, with 503, and not just its own features: where it lives in
+    /// the same instance as the host, what it did there is not to be built upon.
+    fn overrun_ends_request(&self) -> bool {
+        false
+    }
 }
 
 /// A host without components.
@@ -147,6 +153,11 @@ impl TransformFaultKind {
     /// All of them.
     pub const ALL: [Self; 8] =
         [Self::BadOutput, Self::Fuel, Self::Memory, Self::NotCarried, Self::OutputSize, Self::Refused, Self::Time, Self::Trap];
+
+    /// Whether it was stopped, and did not end by itself.
+    pub const fn is_overrun(self) -> bool {
+        matches!(self, Self::Fuel | Self::Memory | Self::OutputSize | Self::Time | Self::Trap)
+    }
 
     /// Its name in metrics and logs.
     pub const fn name(self) -> &'static str {

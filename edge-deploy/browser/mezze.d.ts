@@ -1,6 +1,7 @@
 /** A value of a feature, by JSON: 64-bit integers beyond 2^53 lose digits; `FeatureStore.answer` has them all. */
 export type FeatureValue = null | boolean | number | string | FeatureValue[] | { [key: string]: FeatureValue };
-export type Status = "PRESENT" | "NULL_VALUE" | "NOT_FOUND" | "OUTSIDE_MAX_AGE";
+/** `INVALID`: what computes the feature failed, or the bundle does not carry it. */
+export type Status = "PRESENT" | "NULL_VALUE" | "NOT_FOUND" | "OUTSIDE_MAX_AGE" | "INVALID";
 
 /** One feature of one entity row. */
 export interface Feature {

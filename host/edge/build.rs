@@ -25,11 +25,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     // What checks signatures is a third more: an own bundle for who wants it.
     browser(&out.join("browser-trust"), "browser,trust")?;
     // So is what computes on-demand features.
-    browser(&out.join("browser-expressions"), "browser,expressions")?;
-    browser(&out.join("browser-trust-expressions"), "browser,trust,expressions")
+    browser(&out.join("browser-expressions"), "browser,transforms")?;
+    browser(&out.join("browser-trust-expressions"), "browser,trust,transforms")
 }
 
-/// `index_bg.wasm`, and the module `index.js` that calls it.
+/// `index_bg.wasm`, the module `index.js` that calls it, and `carry.js`, which calls transforms.
 fn cloudflare(out: &Path) -> Result<(), Box<dyn Error>> {
     let module = build_guest("mezze-cloudflare", "wasm32-unknown-unknown", "edge-js", "mezze_cloudflare.wasm", &[])?;
     let mut bindgen = Bindgen::new();
@@ -38,10 +38,11 @@ fn cloudflare(out: &Path) -> Result<(), Box<dyn Error>> {
     bindgen.reset_state_function(true);
     bindgen.remove_name_section(true).remove_producers_section(true);
     bindgen.generate(out)?;
+    fs::write(out.join("carry.js"), shorter(&edge_deploy("carry.js")?)?)?;
     Ok(())
 }
 
-/// `serving.core.wasm` and the module `serving.js` that calls it.
+/// `serving.core.wasm`, the modules `serving.js` that calls it and `mezze.js` around that, and with transforms `carry.js`.
 fn browser(out: &Path, features: &str) -> Result<(), Box<dyn Error>> {
     // What runs here speaks JSON, and is downloaded by everyone who opens a page: size goes before the speed of hashing.
     let mut small = vec!["--no-default-features", "--features", features];
@@ -50,16 +51,18 @@ fn browser(out: &Path, features: &str) -> Result<(), Box<dyn Error>> {
     let module = build_guest("mezze-serving", "wasm32-unknown-unknown", "guest", "mezze_serving.wasm", &small)?;
     let mut module = fs::read(module)?;
     blank_source_paths(&mut module);
+    let transforms = features.contains("transforms");
     let component = ComponentEncoder::default().validate(true).module(&module)?.encode()?;
     let options = TranspileOpts {
         name: "serving".into(),
         no_typescript: false,
         instantiation: None,
         import_bindings: None,
-        map: None,
+        map: transforms.then(|| [("mezze:features/calls".to_owned(), "./transforms.js".to_owned())].into()),
         // One output serves Node and browsers.
         no_nodejs_compat: false,
-        base64_cutoff: 0,
+        // What imports something has two modules more that tie it together, of some hundred bytes each.
+        base64_cutoff: if transforms { 4_096 } else { 0 },
         tla_compat: false,
         valid_lifting_optimization: true,
         tracing: false,
@@ -82,10 +85,19 @@ fn browser(out: &Path, features: &str) -> Result<(), Box<dyn Error>> {
         };
         fs::write(path, bytes)?;
     }
-    let own = fs::read_to_string(build_guest::root()?.join("edge-deploy/browser/mezze.js"))?;
+    if transforms {
+        let carry = edge_deploy("carry.js")? + &edge_deploy("browser/load.js")?;
+        fs::write(out.join("carry.js"), shorter(&carry)?)?;
+    }
+    let own = edge_deploy("browser/mezze.js")?;
     let own = if features.contains("trust") { own } else { without_trust(&own)? };
     fs::write(out.join("mezze.js"), shorter(&own)?)?;
     Ok(())
+}
+
+/// The text of a file in `edge-deploy/`.
+fn edge_deploy(path: &str) -> Result<String, Box<dyn Error>> {
+    Ok(fs::read_to_string(build_guest::root()?.join("edge-deploy").join(path))?)
 }
 
 /// A module without what is for its readers: indentation, and lines of comments. No text in it may go over several lines.
@@ -113,6 +125,11 @@ fn renamed(module: &str) -> Result<String, Box<dyn Error>> {
     let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == '$';
     let mut out = String::with_capacity(module.len());
     for line in module.split_inclusive('\n') {
+        // A module as text has names by chance.
+        if line.contains("base64Compile('") {
+            out.push_str(line);
+            continue;
+        }
         let texts = texts_of(line);
         let mut rest = line;
         while let Some(letter) = rest.chars().next() {

@@ -21,6 +21,8 @@ pub struct Gateway {
     /// When the head was last read past the caches, because a page was missing or a client had seen a later epoch.
     forced_at: Option<Timestamp>,
     pages: PageCache,
+    #[cfg(feature = "expressions")]
+    transforms: &'static (dyn crate::RunTransforms + Sync),
 }
 
 /// A head and its snapshot.
@@ -143,7 +145,29 @@ impl Gateway {
     /// A gateway that has read nothing.
     pub fn new(config: HttpConfig) -> Self {
         let pages = PageCache::new(config.page_cache_bytes);
-        Self { config, held: None, head_read_at: None, forced_at: None, pages }
+        Self {
+            config,
+            held: None,
+            head_read_at: None,
+            forced_at: None,
+            pages,
+            #[cfg(feature = "expressions")]
+            transforms: &crate::NoTransforms,
+        }
+    }
+
+    /// The same on a host with components.
+    #[cfg(feature = "expressions")]
+    pub fn with_transforms(self, transforms: &'static (dyn crate::RunTransforms + Sync)) -> Self {
+        Self { transforms, ..self }
+    }
+
+    /// That of `snapshot`, so many steps before the newest.
+    fn served<'s>(&self, snapshot: &'s Snapshot, head: &SignedHead, steps_back: usize, now: Timestamp) -> Served<'s> {
+        let served = Served::newest(snapshot, head.signature.is_some(), now).steps_back(steps_back);
+        #[cfg(feature = "expressions")]
+        let served = Served { transforms: self.transforms, ..served };
+        served
     }
 
     /// How it answers.
@@ -320,7 +344,7 @@ impl Gateway {
             if self.may_force(exchange, now) {
                 return Ok(self.read_head(exchange, true, now));
             }
-            let served = Served::newest(&held.snapshot, held.head.signature.is_some(), now);
+            let served = self.served(&held.snapshot, &held.head, 0, now);
             return Ok(Next::Done(exchange.ask.too_old(&self.config, &served)));
         }
         if exchange.given_up == Some(held.head.head.epoch) {
@@ -341,7 +365,7 @@ impl Gateway {
         let plan = match exchange.ask.plan(&snapshot, &exchange.body, asked_at, &self.config.limits) {
             Ok(Some(plan)) => plan,
             Ok(None) => {
-                let served = Served::newest(&snapshot, head.signature.is_some(), now).steps_back(steps_back);
+                let served = self.served(&snapshot, &head, steps_back, now);
                 return Ok(Next::Done(exchange.ask.describe(&self.config, &served)));
             }
             // What an older snapshot does not know is no fault of the request's.
@@ -449,8 +473,7 @@ impl Gateway {
 
     fn finish(&mut self, exchange: &mut Exchange, reading: Reading, now: Timestamp) -> Result<Next, Refusal> {
         let refs: Vec<Option<PageRef<'_>>> = reading.pages.iter().map(|page| PageRef::resident(page.as_deref()?).ok()).collect();
-        let signed = reading.head.signature.is_some();
-        let served = Served::newest(reading.plan.snapshot(), signed, now).steps_back(reading.steps_back);
+        let served = self.served(reading.plan.snapshot(), &reading.head, reading.steps_back, now);
         match exchange.ask.reply(&self.config, &served, &reading.plan, &refs) {
             Ok(response) => Ok(Next::Done(response)),
             Err(error) => {

@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::mem;
 
+use mezze_carried::Carried;
 use mezze_core::{
     Ask, ConfigError, Fetched, Gateway, HttpConfig, HttpRequest, HttpResponse, REQUEST_HEADERS, Read, ReadKey, Route, Step,
     Timestamp, route,
@@ -13,7 +14,16 @@ use wasm_bindgen::prelude::wasm_bindgen;
 
 thread_local! {
     /// Of this isolate: it answers many requests, some at the same time.
-    static GATEWAY: RefCell<Result<Gateway, ConfigError>> = RefCell::new(Ok(Gateway::new(HttpConfig::edge(READS_MAX))));
+    static GATEWAY: RefCell<Result<Gateway, ConfigError>> = RefCell::new(Ok(gateway_of(HttpConfig::edge(READS_MAX))));
+}
+
+/// The transforms that this bundle carries, each in a module of its own.
+static TRANSFORMS: Carried = Carried::new(digests, run);
+
+#[wasm_bindgen(raw_module = "./transforms.js")]
+extern "C" {
+    fn digests() -> Vec<u8>;
+    fn run(call: &[u8]) -> Vec<u8>;
 }
 
 /// The request headers that matter, with spaces between.
@@ -33,7 +43,7 @@ pub fn variable_names() -> String {
 pub fn set_variable(name: &str, value: &str) {
     GATEWAY.with_borrow_mut(|gateway| {
         if let Ok(known) = gateway {
-            *gateway = known.config().clone().with_variable(name, value).map(Gateway::new);
+            *gateway = known.config().clone().with_variable(name, value).map(gateway_of);
         }
     });
 }
@@ -159,11 +169,17 @@ impl Exchange {
         mem::take(&mut response.body)
     }
 
-    /// What is to be logged, if this response is one of the sample.
+    /// What is to be logged, each a line: the response, if it is one of the sample, and what of it could not be computed.
     pub fn log(&self) -> Option<String> {
         let State::Done(response) = &self.state else { return None };
-        response.log.clone()
+        let faults = response.faults.iter().map(|fault| format!("warning: {fault}"));
+        let lines: Vec<String> = response.log.iter().cloned().chain(faults).collect();
+        (!lines.is_empty()).then(|| lines.join("\n"))
     }
+}
+
+fn gateway_of(config: HttpConfig) -> Gateway {
+    Gateway::new(config).with_transforms(&TRANSFORMS)
 }
 
 /// Lends the isolate's gateway, if its variables are usable.

@@ -17,7 +17,7 @@ use mezze_core::{
 };
 
 fn main() {
-    let mut gateway = HttpConfig::edge(READS_MAX).with_variables(variable).map(Gateway::new);
+    let mut gateway = HttpConfig::edge(READS_MAX).with_variables(variable).map(gateway_of);
     // Where a sandbox may serve again, head and pages are here already. Nothing depends on it.
     let serve = Serve::new().with_max_requests(REQUESTS_MAX).with_timeout(IDLE_MAX).with_max_lifetime(LIFETIME_MAX);
     let summary = serve.run(|request| match &mut gateway {
@@ -26,6 +26,13 @@ fn main() {
     });
     // Every request is answered. A `main` that returned a `Result` would have all that shows errors in the bundle.
     let Ok(()) = summary.into_result();
+}
+
+fn gateway_of(config: HttpConfig) -> Gateway {
+    let gateway = Gateway::new(config);
+    #[cfg(feature = "transforms")]
+    let gateway = gateway.with_transforms(&mezze_carried::Linked);
+    gateway
 }
 
 fn respond(gateway: &mut Gateway, mut request: Request) -> HttpResponse {
@@ -101,6 +108,9 @@ fn now() -> Timestamp {
 fn send(response: HttpResponse) -> Response {
     if let Some(line) = &response.log {
         println!("{line}");
+    }
+    for fault in &response.faults {
+        println!("warning: {fault}");
     }
     let mut sent = Response::from_status(response.status);
     for (name, value) in &response.headers {

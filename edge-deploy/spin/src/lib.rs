@@ -77,13 +77,17 @@ async fn make_gateway() -> Result<(), ConfigError> {
             config = config.with_variable(name, &value)?;
         }
     }
-    GATEWAY.with_borrow_mut(|slot| _ = slot.get_or_insert_with(|| Gateway::new(config)));
+    GATEWAY.with_borrow_mut(|slot| _ = slot.get_or_insert_with(|| gateway_of(config)));
     Ok(())
+}
+
+fn gateway_of(config: HttpConfig) -> Gateway {
+    Gateway::new(config).with_transforms(&mezze_carried::Linked)
 }
 
 /// Lends the instance's gateway. Never across an await.
 fn with_gateway<T>(use_it: impl FnOnce(&mut Gateway) -> T) -> T {
-    GATEWAY.with_borrow_mut(|slot| use_it(slot.get_or_insert_with(|| Gateway::new(HttpConfig::edge(READS_MAX)))))
+    GATEWAY.with_borrow_mut(|slot| use_it(slot.get_or_insert_with(|| gateway_of(HttpConfig::edge(READS_MAX)))))
 }
 
 /// The request's body, read no further than allowed.
@@ -129,6 +133,9 @@ fn now() -> Timestamp {
 fn send(response: HttpResponse) -> Sent {
     if let Some(line) = &response.log {
         println!("{line}");
+    }
+    for fault in &response.faults {
+        println!("warning: {fault}");
     }
     let mut sent = Response::new(FullBody::new(Bytes::from(response.body)));
     *sent.status_mut() = response.status.try_into().unwrap_or_default();

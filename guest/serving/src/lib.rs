@@ -1,5 +1,5 @@
 //! `mezze-core` as a WebAssembly component without imports: the world `serving` of `wit/mezze.wit`, or with the feature `browser`
-//! the world `serving-in-browsers`.
+//! the world `serving-in-browsers`, which imports `calls` where there is the feature `transforms`.
 //!
 //! A [`Store`] keeps verified pages under a byte budget, so that pages do not cross the boundary at every call.
 #![cfg_attr(target_family = "wasm", no_std)]
@@ -10,6 +10,8 @@ extern crate alloc;
 mod lookup;
 #[cfg(not(any(feature = "browser", feature = "trust")))]
 compile_error!("the interface `lookup` has `set-trust`: it needs the feature `trust`");
+#[cfg(all(feature = "transforms", not(feature = "browser")))]
+compile_error!("the world `serving` imports nothing: the feature `transforms` needs the feature `browser`");
 
 mod store;
 #[cfg(feature = "browser")]
@@ -27,10 +29,14 @@ use store::Store;
 mod bindings {
     #[cfg(not(feature = "browser"))]
     wit_bindgen::generate!({ world: "serving", path: "../../wit", pub_export_macro: true });
-    #[cfg(all(feature = "browser", not(feature = "trust")))]
+    #[cfg(all(feature = "browser", not(feature = "transforms"), not(feature = "trust")))]
     wit_bindgen::generate!({ world: "serving-in-browsers", path: "../../wit", pub_export_macro: true });
-    #[cfg(all(feature = "browser", feature = "trust"))]
+    #[cfg(all(feature = "browser", not(feature = "transforms"), feature = "trust"))]
     wit_bindgen::generate!({ world: "serving-in-browsers-with-trust", path: "../../wit", pub_export_macro: true });
+    #[cfg(all(feature = "browser", feature = "transforms", not(feature = "trust")))]
+    wit_bindgen::generate!({ world: "serving-in-browsers-with-transforms", path: "../../wit", pub_export_macro: true });
+    #[cfg(all(feature = "browser", feature = "transforms", feature = "trust"))]
+    wit_bindgen::generate!({ world: "serving-in-browsers-with-trust-and-transforms", path: "../../wit", pub_export_macro: true });
 }
 
 use bindings::exports::mezze::features::types::{Limits, MediaType, OpenError, Outcome, PageKey, Question, Refusal, Snapshot};

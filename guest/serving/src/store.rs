@@ -114,7 +114,11 @@ impl Store {
         drop(inner);
         let refs: Vec<Option<PageRef<'_>>> = pages.iter().map(|page| PageRef::resident(page).ok()).collect();
         let mut body = Vec::new();
-        match plan.write_answer(&refs, accepted, &mut body) {
+        #[cfg(feature = "transforms")]
+        let written = write_answer(&plan, &refs, accepted, &mut body);
+        #[cfg(not(feature = "transforms"))]
+        let written = plan.write_answer(&refs, accepted, &mut body);
+        match written {
             Ok(()) => Outcome::Answer(body),
             Err(error) => refused(&mezze::Refusal::unavailable(error.to_string())),
         }
@@ -134,6 +138,21 @@ impl Store {
         inner.pages.keep_budget();
         Ok(())
     }
+}
+
+/// [`Plan::write_answer`] with features of components, which the page runs.
+#[cfg(feature = "transforms")]
+fn write_answer(
+    plan: &Plan,
+    pages: &[Option<PageRef<'_>>],
+    accepted: mezze::MediaType,
+    out: &mut Vec<u8>,
+) -> Result<(), mezze::AnswerError> {
+    use crate::bindings::mezze::features::calls;
+
+    let carried = mezze_carried::Carried::new(calls::digests, calls::run);
+    let features = plan.answer_with(pages, &carried)?;
+    features.write(accepted, out).map_err(|error| mezze::AnswerError::Value { error })
 }
 
 /// What a store answers that has no snapshot.

@@ -27,8 +27,7 @@ async function respond(request, env) {
   const bytesMax = exchange.bodyBytesMax();
   if (bytesMax !== undefined) await readBody(request, exchange, bytesMax);
   for (let reads; (reads = exchange.step(Date.now())) !== undefined; ) await fetchAll(env.MEZZE, reads.split("\n"), exchange);
-  const log = exchange.log();
-  if (log !== undefined) console.log(log);
+  for (const line of exchange.log()?.split("\n") ?? []) console.log(line);
   const [status, ...lines] = exchange.head().split("\n");
   const sent = {};
   for (const line of lines) {
