@@ -13,14 +13,18 @@ mod conformance;
 mod dev;
 #[path = "edges/faults.rs"]
 mod faults;
+#[path = "common/guests.rs"]
+mod guests;
 #[path = "edges/hosts.rs"]
 mod hosts;
 #[path = "edges/kv.rs"]
 mod kv;
 #[path = "edges/node.rs"]
 mod node;
+#[path = "edges/transforms.rs"]
+mod transforms;
 #[path = "edges/trust.rs"]
 mod trust;
 
-use hosts::{Host, build, build_with, native, spin, tool, viceroy, workerd};
+use hosts::{Host, build, build_of, build_with, native, spin, spin_with, tool, viceroy, viceroy_with, workerd, workerd_with};
 use kv::Kv;

@@ -19,14 +19,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     cloudflare(&out.join("cloudflare"))?;
     let fastly = build_guest("mezze-fastly", "wasm32-wasip1", "edge", "mezze-fastly.wasm", &[])?;
     fs::copy(fastly, out.join("fastly.wasm"))?;
+    // What transforms are linked to has to be made a component first, by the vendor's own tool.
+    let fastly = build_guest("mezze-fastly", "wasm32-wasip1", "edge", "mezze-fastly.wasm", &["--features", "transforms"])?;
+    fs::copy(fastly, out.join("fastly-transforms.wasm"))?;
     let spin = build_guest("mezze-spin", "wasm32-wasip2", "edge", "mezze_spin.wasm", &[])?;
     fs::copy(spin, out.join("spin.wasm"))?;
     browser(&out.join("browser"), "browser")?;
     // What checks signatures is a third more: an own bundle for who wants it.
     browser(&out.join("browser-trust"), "browser,trust")?;
-    // So is what computes on-demand features.
-    browser(&out.join("browser-expressions"), "browser,transforms")?;
-    browser(&out.join("browser-trust-expressions"), "browser,trust,transforms")
+    // So is what computes on-demand features, and a little more what calls transforms.
+    browser(&out.join("browser-expressions"), "browser,expressions")?;
+    browser(&out.join("browser-trust-expressions"), "browser,trust,expressions")?;
+    browser(&out.join("browser-transforms"), "browser,transforms")?;
+    browser(&out.join("browser-trust-transforms"), "browser,trust,transforms")
 }
 
 /// `index_bg.wasm`, the module `index.js` that calls it, and `carry.js`, which calls transforms.

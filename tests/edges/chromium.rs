@@ -260,7 +260,12 @@ fn expected(status: u16, body: Vec<u8>) -> (u64, String) {
 
 /// The answers to these bodies, all asked at once.
 pub(super) fn answers_of(keys: &Keys, bodies: &[String]) -> Vec<Value> {
-    let site = Site::start();
+    answers_with(&build_with(&["browser", "--expressions"]), keys, bodies)
+}
+
+/// The same of another bundle.
+pub(super) fn answers_with(folder: &tempfile::TempDir, keys: &Keys, bodies: &[String]) -> Vec<Value> {
+    let site = Site::of(folder);
     site.put_replica("/snapshot/", keys);
     let mut chromium = Chromium::start(&site);
     chromium.run("open", [json!("/snapshot/"), json!({})]);

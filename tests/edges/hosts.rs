@@ -59,14 +59,37 @@ pub(crate) fn build_with(arguments: &[&str]) -> tempfile::TempDir {
     folder
 }
 
+/// The bundle of a repository, with what it carries.
+pub(crate) fn build_of(repo: &Repo, arguments: &[&str]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut command = repo.command(&["edge", "build"]);
+    if arguments.first() == Some(&"fastly") {
+        command.args(arguments).arg("--viceroy").arg(tool("Viceroy", "bin/viceroy"));
+    } else {
+        command.args(arguments);
+    }
+    let built = command.arg("--out").arg(folder.path().join("bundle")).output().expect("the command can be run");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    folder
+}
+
 /// Real workerd, with the bundle for Cloudflare.
 pub(crate) fn workerd(kv: &Kv, variables: &[(&str, &str)]) -> Host {
-    let folder = build("cloudflare");
+    workerd_with(build("cloudflare"), kv, variables)
+}
+
+/// The same with another bundle.
+pub(crate) fn workerd_with(folder: tempfile::TempDir, kv: &Kv, variables: &[(&str, &str)]) -> Host {
     let bundle = folder.path().join("bundle");
-    let modules: Vec<String> = [("worker.js", "esModule"), ("index.js", "esModule"), ("index_bg.wasm", "wasm")]
-        .iter()
-        .map(|(name, kind)| format!("(name = \"{name}\", {kind} = embed \"{name}\")"))
-        .collect();
+    let name_of = |path: PathBuf| path.strip_prefix(&bundle).expect("it is in the bundle").to_string_lossy().into_owned();
+    let mut names: Vec<String> = common::files(&bundle).into_iter().map(|(path, _)| name_of(path)).collect();
+    // The first is the one that runs.
+    names.sort_by_key(|name| name != "worker.js");
+    let module = |name: &String| {
+        let kind = if name.ends_with(".js") { "esModule" } else { "wasm" };
+        (!name.ends_with(".toml")).then(|| format!("(name = \"{name}\", {kind} = embed \"{name}\")"))
+    };
+    let modules: Vec<String> = names.iter().filter_map(module).collect();
     let variables: String = variables.iter().map(|(name, value)| format!(", (name = \"{name}\", text = \"{value}\")")).collect();
     let config = format!(
         r#"using Workerd = import "/workerd/workerd.capnp";
@@ -101,7 +124,11 @@ const mezze :Workerd.Worker = (
 
 /// Real Viceroy, with the bundle for Fastly. Its store is what it starts with.
 pub(crate) fn viceroy(keys: &[(String, Vec<u8>)], variables: &[(&str, &str)]) -> Host {
-    let folder = build("fastly");
+    viceroy_with(build("fastly"), keys, variables)
+}
+
+/// The same with another bundle.
+pub(crate) fn viceroy_with(folder: tempfile::TempDir, keys: &[(String, Vec<u8>)], variables: &[(&str, &str)]) -> Host {
     let bundle = folder.path().join("bundle");
     let mut config = fs::read_to_string(bundle.join("fastly.toml")).expect("the bundle has it");
     config += "\n[local_server]\n[local_server.config_stores.mezze]\nformat = \"inline-toml\"\n[local_server.config_stores.mezze.contents]\n";
@@ -138,7 +165,11 @@ pub(crate) fn viceroy(keys: &[(String, Vec<u8>)], variables: &[(&str, &str)]) ->
 
 /// The Spin test host, with the bundle for Spin over a store that a test can change.
 pub(crate) fn spin(kv: &Kv, variables: &[(&str, &str)]) -> Host {
-    let folder = build("spin");
+    spin_with(build("spin"), kv, variables)
+}
+
+/// The same with another bundle.
+pub(crate) fn spin_with(folder: tempfile::TempDir, kv: &Kv, variables: &[(&str, &str)]) -> Host {
     let listen = ["up", "--from", "spin.toml", "--listen", "127.0.0.1:0", "--kv"];
     let mut child = Command::new(tool("the Spin test host", "bin/spin-host"))
         .args(listen)

@@ -10,7 +10,15 @@ use crate::common::mezze;
 
 /// The answers of the bundle for browsers, in Node.
 pub(super) fn answers(keys: &[(String, Vec<u8>)], requests: &[String]) -> Vec<serde_json::Value> {
-    let folder = build_with(&["browser", "--expressions"]);
+    answers_with(&build_with(&["browser", "--expressions"]), keys, requests)
+}
+
+/// The same of another bundle.
+pub(super) fn answers_with(
+    folder: &tempfile::TempDir,
+    keys: &[(String, Vec<u8>)],
+    requests: &[String],
+) -> Vec<serde_json::Value> {
     let write = |name: &str, json: serde_json::Value| {
         let path = folder.path().join(name);
         fs::write(&path, json.to_string()).expect("the file can be written");

@@ -125,7 +125,9 @@ pub(crate) enum EdgeCommand {
 
 /// Write a bundle, ready for the vendor's own deploy tool
 ///
-/// The folder must not exist, or be empty. Prints the size of the code and checks it against what the host takes.
+/// The folder must not exist, or be empty. Prints the size of the code and checks it against what the host takes. In a repository
+/// the bundle carries the transforms of its on-demand views: those that were applied last, those before them, and those of the
+/// snapshots that are served. So a change of a transform is `mezze apply`, a new bundle, and then `mezze publish`.
 #[derive(Args, Debug)]
 #[command(
     after_long_help = "Examples:\n  mezze edge build cloudflare --out worker --kv-id 0123abcd && cd worker && wrangler deploy\n  \
@@ -152,6 +154,12 @@ pub(crate) struct EdgeBuildArgs {
     /// Write the bundle that computes on-demand features (browser); the others always can
     #[arg(long)]
     pub(crate) expressions: bool,
+    /// Do not carry the transform of this on-demand view, whose features are INVALID then; may be given more than once
+    #[arg(long, value_name = "VIEW")]
+    pub(crate) leave_out: Vec<String>,
+    /// The program of Viceroy, which makes a component of a bundle with transforms (Fastly); found on the path otherwise
+    #[arg(long, value_name = "FILE")]
+    pub(crate) viceroy: Option<PathBuf>,
 }
 
 /// Serve the newest snapshot through the host's own local runtime, on this machine

@@ -3,11 +3,15 @@
 
 mod local;
 mod manifest;
+mod transforms;
 
+use std::borrow::Cow;
 use std::io::Write as _;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+
+pub use mezze_bounds::Bounded;
 
 pub use local::{fastly_local_server, spin_runtime_config, workerd_config};
 pub use manifest::Settings;
@@ -47,11 +51,33 @@ pub enum Target {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BundleFile {
     /// Its path in the bundle's folder, with `/`.
-    pub path: &'static str,
+    pub path: Cow<'static, str>,
     /// Its bytes.
     pub bytes: Vec<u8>,
     /// Whether it is run, not read by people or tools: it counts against the host's limit.
     pub is_code: bool,
+}
+
+/// A bundle cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BundleError {
+    /// The transforms cannot be linked to the adapter.
+    #[error(transparent)]
+    Link(#[from] mezze_bounds::BoundError),
+    /// Viceroy is needed and could not be run.
+    #[error(
+        "a bundle for Fastly Compute with transforms is a component, which `viceroy adapt` makes, and {program} cannot be run: {error}"
+    )]
+    NoViceroy {
+        /// What was to be run.
+        program: String,
+        /// Why it could not.
+        error: std::io::Error,
+    },
+    /// Viceroy failed.
+    #[error("`viceroy adapt` failed: {0}")]
+    Viceroy(String),
 }
 
 /// A bundle's code is beyond what its host takes.
@@ -84,37 +110,63 @@ impl Target {
     }
 
     /// The files of its bundle.
-    pub fn files(self, settings: &Settings) -> Vec<BundleFile> {
-        let code = |path, bytes: &[u8]| BundleFile { path, bytes: bytes.to_vec(), is_code: true };
-        let text = |path, text: String| BundleFile { path, bytes: text.into_bytes(), is_code: false };
-        match self {
+    ///
+    /// # Errors
+    /// [`BundleError`] where the transforms that it is to carry cannot be linked to it.
+    pub fn files(self, settings: &Settings) -> Result<Vec<BundleFile>, BundleError> {
+        let code = |path, bytes: &[u8]| BundleFile { path: Cow::Borrowed(path), bytes: bytes.to_vec(), is_code: true };
+        let text = |path, text: String| BundleFile { path: Cow::Borrowed(path), bytes: text.into_bytes(), is_code: false };
+        let carried = &settings.transforms[..];
+        Ok(match self {
             Self::Browser => {
-                let [own, glue, module]: [&[u8]; 3] = match (settings.trust, settings.expressions) {
-                    (false, false) => browser_files!("browser"),
-                    (true, false) => browser_files!("browser-trust"),
-                    (false, true) => browser_files!("browser-expressions"),
-                    (true, true) => browser_files!("browser-trust-expressions"),
+                let [own, glue, module]: [&[u8]; 3] = match (settings.trust, settings.expressions, carried) {
+                    (false, false, []) => browser_files!("browser"),
+                    (true, false, []) => browser_files!("browser-trust"),
+                    (false, true, []) => browser_files!("browser-expressions"),
+                    (true, true, []) => browser_files!("browser-trust-expressions"),
+                    (false, _, _) => browser_files!("browser-transforms"),
+                    (true, _, _) => browser_files!("browser-trust-transforms"),
                 };
-                vec![
+                let mut files = vec![
                     code("mezze.js", own),
                     code("serving.js", glue),
                     code("serving.core.wasm", module),
                     text("mezze.d.ts", include_str!("../../../edge-deploy/browser/mezze.d.ts").into()),
                     text("demo.html", include_str!("../../../edge-deploy/browser/demo.html").into()),
                     text("package.json", manifest::package_json(settings)),
-                ]
+                ];
+                if !carried.is_empty() {
+                    files.push(code("carry.js", generated!("browser-transforms/carry.js")));
+                    files.extend(transforms::beside(carried, transforms::of_a_page(carried)));
+                }
+                files
             }
-            Self::Cloudflare => vec![
-                code("worker.js", include_bytes!("../bundle/cloudflare.js")),
-                code("index.js", generated!("cloudflare/index.js")),
-                code("index_bg.wasm", generated!("cloudflare/index_bg.wasm")),
-                text("wrangler.toml", manifest::wrangler_toml(settings)),
-            ],
+            Self::Cloudflare => {
+                let mut files = vec![
+                    code("worker.js", include_bytes!("../bundle/cloudflare.js")),
+                    code("index.js", generated!("cloudflare/index.js")),
+                    code("index_bg.wasm", generated!("cloudflare/index_bg.wasm")),
+                    code("carry.js", generated!("cloudflare/carry.js")),
+                    text("wrangler.toml", manifest::wrangler_toml(settings)),
+                ];
+                files.extend(transforms::beside(carried, transforms::of_a_worker(carried)));
+                files
+            }
             Self::Fastly => {
-                vec![code("mezze.wasm", generated!("fastly.wasm")), text("fastly.toml", manifest::fastly_toml(settings))]
+                let module = match carried {
+                    [] => generated!("fastly.wasm").to_vec(),
+                    _ => {
+                        let adapter = transforms::adapted(generated!("fastly-transforms.wasm"), settings.viceroy.as_deref())?;
+                        mezze_bounds::link(&adapter, carried)?
+                    }
+                };
+                vec![code("mezze.wasm", &module), text("fastly.toml", manifest::fastly_toml(settings))]
             }
-            Self::Spin => vec![code("mezze.wasm", generated!("spin.wasm")), text("spin.toml", manifest::spin_toml(settings))],
-        }
+            Self::Spin => {
+                let component = mezze_bounds::link(generated!("spin.wasm"), carried)?;
+                vec![code("mezze.wasm", &component), text("spin.toml", manifest::spin_toml(settings))]
+            }
+        })
     }
 
     /// What its host takes, in bytes of code, and whether that is counted after gzip: Cloudflare's 3 MB of a free account,
@@ -168,9 +220,10 @@ mod tests {
             (Target::Cloudflare, Settings::default(), 230_000),
             // Of these the expressions are 53,000, and the standard library and the SDK more than half.
             (Target::Fastly, Settings::default(), 290_000),
-            (Target::Spin, Settings::default(), 240_000),
+            // Its adapter can call transforms, whether it carries some or not: 16,000.
+            (Target::Spin, Settings::default(), 255_000),
         ] {
-            let files = target.files(&settings);
+            let files = target.files(&settings).expect("it is made");
             let (plain, packed) = code_bytes(&files);
             assert!(packed <= packed_max, "{} has {plain} bytes, {packed} with gzip", target.name());
             check(target, &files).expect("its host takes it");

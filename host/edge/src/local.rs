@@ -4,8 +4,17 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// workerd's configuration for the bundle in its folder: listens on `listen`, and reads keys from the HTTP server at `keys`.
-pub fn workerd_config(listen: SocketAddr, keys: SocketAddr, variables: &[(String, String)]) -> String {
+use crate::BundleFile;
+
+/// workerd's configuration for the bundle of these files in its folder: listens on `listen`, and reads keys from the HTTP server
+/// at `keys`.
+pub fn workerd_config(files: &[BundleFile], listen: SocketAddr, keys: SocketAddr, variables: &[(String, String)]) -> String {
+    let module = |file: &BundleFile| {
+        let kind = if file.path.ends_with(".wasm") { "wasm" } else { "esModule" };
+        format!("    (name = \"{path}\", {kind} = embed \"{path}\"),\n", path = file.path)
+    };
+    // The first is the one that runs.
+    let modules: String = files.iter().filter(|file| file.is_code).map(module).collect();
     let variables: Vec<String> =
         variables.iter().map(|(name, value)| format!(", (name = {}, text = {})", quoted(name), quoted(value))).collect();
     format!(
@@ -16,10 +25,7 @@ const config :Workerd.Config = (
 );
 const mezze :Workerd.Worker = (
   modules = [
-    (name = "worker.js", esModule = embed "worker.js"),
-    (name = "index.js", esModule = embed "index.js"),
-    (name = "index_bg.wasm", wasm = embed "index_bg.wasm"),
-  ],
+{modules}  ],
   bindings = [ (name = "MEZZE", kvNamespace = "keys"){variables} ],
   compatibilityDate = "{COMPATIBILITY_DATE}",
 );

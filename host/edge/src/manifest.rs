@@ -1,5 +1,7 @@
 //! The files that vendors' tools read.
 
+use std::path::PathBuf;
+
 use mezze_core::HttpConfig;
 
 /// What a bundle's files say of where it goes.
@@ -14,11 +16,15 @@ pub struct Settings {
     pub trust: bool,
     /// Whether a browser's bundle is to compute on-demand features. The others always can.
     pub expressions: bool,
+    /// The transforms that it carries.
+    pub transforms: Vec<mezze_bounds::Bounded>,
+    /// The program of Viceroy, which a bundle for Fastly Compute with transforms needs; found on the path otherwise.
+    pub viceroy: Option<PathBuf>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { name: "mezze".into(), kv_id: None, trust: false, expressions: false }
+        Self { name: "mezze".into(), kv_id: None, trust: false, expressions: false, transforms: Vec::new(), viceroy: None }
     }
 }
 
@@ -35,6 +41,20 @@ impl Settings {
     #[must_use]
     pub fn with_expressions(mut self) -> Self {
         self.expressions = true;
+        self
+    }
+
+    /// These settings with transforms, one for each digest.
+    #[must_use]
+    pub fn with_transforms(mut self, transforms: Vec<mezze_bounds::Bounded>) -> Self {
+        self.transforms = transforms;
+        self
+    }
+
+    /// These settings with the program of Viceroy.
+    #[must_use]
+    pub fn with_viceroy(mut self, viceroy: PathBuf) -> Self {
+        self.viceroy = Some(viceroy);
         self
     }
 
@@ -147,7 +167,7 @@ pub(crate) fn package_json(settings: &Settings) -> String {
   "license": "Apache-2.0",
   "type": "module",
   "exports": {{ ".": {{ "types": "./mezze.d.ts", "default": "./mezze.js" }} }},
-  "files": ["*.js", "*.wasm", "*.d.ts"]
+  "files": ["*.js", "*.wasm", "*.d.ts", "transforms/*.wasm"]
 }}
 "#
     )

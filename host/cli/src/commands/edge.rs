@@ -1,6 +1,8 @@
 //! `mezze edge`
 
 #[cfg(feature = "edge")]
+mod carried;
+#[cfg(feature = "edge")]
 mod dev;
 mod export;
 
@@ -13,7 +15,7 @@ use crate::output::Output;
 
 pub(crate) fn run(args: &EdgeArgs, global: &Global, output: Output) -> Outcome {
     match &args.command {
-        EdgeCommand::Build(args) => bundles::build(args, output),
+        EdgeCommand::Build(args) => bundles::build(args, global, output),
         EdgeCommand::Dev(args) => bundles::dev(args, global, output),
         EdgeCommand::Export(args) => export::run(args, global, output),
     }
@@ -64,7 +66,7 @@ mod bundles {
     use crate::failure::{Exit, Failure, Outcome};
     use crate::output::Output;
 
-    pub(super) fn build(_: &EdgeBuildArgs, _: Output) -> Outcome {
+    pub(super) fn build(_: &EdgeBuildArgs, _: &Global, _: Output) -> Outcome {
         Err(without())
     }
 
@@ -82,15 +84,16 @@ mod bundles {
 mod bundles {
     pub(super) use super::dev::run as dev;
 
-    use mezze_edge::{Settings, Target, check, code_bytes};
+    use mezze_edge::{BundleError, BundleFile, Settings, Target, check, code_bytes};
     use serde_json::json;
 
+    use super::carried::{self, Carried};
     use super::write_folder;
-    use crate::args::EdgeBuildArgs;
+    use crate::args::{EdgeBuildArgs, Global};
     use crate::failure::{Exit, Failure, Outcome};
     use crate::output::{Output, Table, size};
 
-    pub(super) fn build(args: &EdgeBuildArgs, output: Output) -> Outcome {
+    pub(super) fn build(args: &EdgeBuildArgs, global: &Global, output: Output) -> Outcome {
         let target = Target::ALL.into_iter().find(|target| target.name() == args.target);
         let target = target.ok_or_else(|| Failure::input(format!("no target is called `{}`", args.target)))?;
         let settings = Settings::default().with_name(&args.name).ok_or_else(|| {
@@ -121,9 +124,18 @@ mod bundles {
             true => settings.with_expressions(),
             false => settings,
         };
-        let files = target.files(&settings);
+        let settings = match &args.viceroy {
+            Some(_) if target != Target::Fastly => {
+                return Err(Failure::input("--viceroy is for fastly: no other bundle is made by it"));
+            }
+            Some(program) => settings.with_viceroy(program.clone()),
+            None => settings,
+        };
+        let carried = carried::of_repository(global, &args.leave_out, output)?;
+        let settings = settings.with_transforms(carried.iter().map(|carried| carried.bounded.clone()).collect());
+        let files = files(target, &settings)?;
         check(target, &files).map_err(|error| Failure::of(Exit::Limit, &error))?;
-        let files_written = files.iter().map(|file| (file.path, &file.bytes[..]));
+        let files_written = files.iter().map(|file| (&*file.path, &file.bytes[..]));
         write_folder(&args.out, files_written)?;
         let (plain, packed) = code_bytes(&files);
         let next = next(target, args.kv_id.is_some());
@@ -132,18 +144,47 @@ mod bundles {
                 let files = files.iter().map(|file| json!({ "path": file.path, "bytes": file.bytes.len() }));
                 json!({
                     "target": target.name(), "out": args.out, "code_bytes": plain, "code_gzip_bytes": packed,
-                    "files": files.collect::<Vec<_>>(),
+                    "files": files.collect::<Vec<_>>(), "transforms": carried.iter().map(transform_json).collect::<Vec<_>>(),
                 })
             },
             || {
                 let mut table = Table::new(&["file", "size#"]);
                 for file in &files {
-                    table.row([file.path.to_owned(), size(file.bytes.len() as u64)]);
+                    table.row([file.path.clone().into_owned(), size(file.bytes.len() as u64)]);
                 }
                 let (plain, packed) = (size(plain as u64), size(packed as u64));
-                format!("{}{} of code, {} with gzip, in {}\n{next}\n", table.render(output), plain, packed, args.out.display())
+                let transforms: String = carried.iter().map(transform_text).collect();
+                format!(
+                    "{}{plain} of code, {packed} with gzip, in {}\n{transforms}{next}\n",
+                    table.render(output),
+                    args.out.display()
+                )
             },
         )
+    }
+
+    /// The files of a bundle.
+    pub(super) fn files(target: Target, settings: &Settings) -> Outcome<Vec<BundleFile>> {
+        target.files(settings).map_err(|error| {
+            let failure = Failure::of(Exit::Failed, &error);
+            match error {
+                BundleError::NoViceroy { .. } => failure.hint(
+                    "install it: `cargo install viceroy --version 0.22.0 --locked`, or name its program with --viceroy; --leave-out \
+                     makes a bundle without transforms",
+                ),
+                _ => failure,
+            }
+        })
+    }
+
+    fn transform_json(carried: &Carried) -> serde_json::Value {
+        let bounded = &carried.bounded;
+        json!({ "digest": bounded.id.to_string(), "views": carried.views, "bytes": bounded.module.len() })
+    }
+
+    fn transform_text(carried: &Carried) -> String {
+        let bytes = size(carried.bounded.module.len() as u64);
+        format!("carries the transform {} of {} ({bytes})\n", carried.bounded.id, carried.views.join(", "))
     }
 
     fn next(target: Target, has_kv: bool) -> &'static str {

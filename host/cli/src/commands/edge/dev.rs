@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mezze_core::HttpConfig;
-use mezze_edge::{BundleFile, Settings, Target, fastly_local_server, spin_runtime_config, workerd_config};
+use mezze_edge::{Bounded, BundleFile, Settings, Target, fastly_local_server, spin_runtime_config, workerd_config};
 use mezze_replica::ReplicaKeys;
 use mezze_server::{StaticFile, serve_keys};
 use serde_json::json;
@@ -32,7 +32,9 @@ pub(in crate::commands) fn run(args: &EdgeDevArgs, global: &Global, output: Outp
         let keys = Arc::new(ReplicaKeys::open(context.store(args.from.as_deref())?, export::audience(&args.target)).await?);
         let listen = free_address(args.port)?;
         let folder = tempfile::tempdir().map_err(|error| Failure::of(Exit::Failed, &error))?;
-        let mut local = Local { target, program, folder, keys, listen, variables, child: None };
+        let transforms = super::carried::of_context(&context, &[]).await?;
+        let transforms = transforms.into_iter().map(|carried| carried.bounded).collect();
+        let mut local = Local { target, program, folder, keys, listen, variables, transforms, child: None };
         local.begin().await?;
         local.say(output)?;
         let result = local.follow(args.refresh, output).await;
@@ -49,13 +51,23 @@ struct Local {
     keys: Arc<ReplicaKeys>,
     listen: SocketAddr,
     variables: Vec<(String, String)>,
+    /// Those that the repository had when it began.
+    transforms: Vec<Bounded>,
     child: Option<Child>,
 }
 
 impl Local {
+    fn files(&self) -> Outcome<Vec<BundleFile>> {
+        let settings = Settings::default().with_expressions().with_transforms(self.transforms.clone());
+        // The runtime is Viceroy, which makes the component too.
+        let viceroy = self.program.clone().filter(|_| self.target == Target::Fastly);
+        let settings = viceroy.into_iter().fold(settings, Settings::with_viceroy);
+        super::bundles::files(self.target, &settings)
+    }
+
     async fn begin(&mut self) -> Outcome {
         // Of the bundles for browsers, one that can serve any snapshot.
-        let files = self.target.files(&Settings::default().with_expressions());
+        let files = self.files()?;
         if self.target == Target::Browser {
             let files = files.into_iter().map(static_file).collect();
             let listener = listener(self.listen).await?;
@@ -63,7 +75,7 @@ impl Local {
             return Ok(());
         }
         for file in &files {
-            let path = self.folder.path().join(file.path);
+            let path = self.folder.path().join(&*file.path);
             let failed = |error: std::io::Error| Failure::io("cannot write", &path, &error);
             fs::create_dir_all(path.parent().unwrap_or_else(|| self.folder.path())).map_err(failed)?;
             fs::write(&path, &file.bytes).map_err(failed)?;
@@ -73,7 +85,7 @@ impl Local {
                 let listener = listener(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
                 let keys_at = listener.local_addr().map_err(|error| Failure::of(Exit::Failed, &error))?;
                 tokio::spawn(serve_keys(listener, Arc::clone(&self.keys), "", Vec::new()));
-                self.write("config.capnp", &workerd_config(self.listen, keys_at, &self.variables))?;
+                self.write("config.capnp", &workerd_config(&files, self.listen, keys_at, &self.variables))?;
             }
             Target::Fastly => self.write_fastly().await?,
             _ => {
@@ -109,7 +121,7 @@ impl Local {
             files.push(file);
         }
         let named = keys.iter().map(String::as_str).zip(files.iter().map(PathBuf::as_path));
-        let bundle = Target::Fastly.files(&Settings::default());
+        let bundle = Target::Fastly.files(&Settings::default()).map_err(|error| Failure::of(Exit::Failed, &error))?;
         let manifest = bundle.iter().find(|file| file.path == "fastly.toml").map(|file| String::from_utf8_lossy(&file.bytes));
         let manifest = manifest.unwrap_or_default().into_owned();
         self.write("fastly.toml", &(manifest + &fastly_local_server(named, &self.variables)))
@@ -255,14 +267,14 @@ fn cannot_listen(at: SocketAddr, error: &std::io::Error) -> Failure {
 }
 
 fn static_file(file: BundleFile) -> StaticFile {
-    let media_type = match Path::new(file.path).extension().and_then(|ending| ending.to_str()) {
+    let media_type = match Path::new(&*file.path).extension().and_then(|ending| ending.to_str()) {
         Some("js") => "text/javascript",
         Some("wasm") => "application/wasm",
         Some("html") => "text/html; charset=utf-8",
         Some("json") => "application/json",
         _ => "text/plain; charset=utf-8",
     };
-    StaticFile { path: file.path.to_owned(), media_type, bytes: Bytes::from(file.bytes) }
+    StaticFile { path: file.path.into_owned(), media_type, bytes: Bytes::from(file.bytes) }
 }
 
 /// How long between two looks whether a runtime that starts takes connections.
