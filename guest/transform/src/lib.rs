@@ -30,6 +30,8 @@
 
 mod columns;
 mod list;
+#[cfg(all(target_family = "wasm", not(target_feature = "atomics")))]
+mod memory;
 mod value;
 
 pub use columns::{Column, Made};

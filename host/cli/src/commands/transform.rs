@@ -30,13 +30,14 @@ type Template = (&'static str, &'static str);
 
 /// The interface, which every language needs.
 const WIT: &str = include_str!("../../../../wit/transform.wit");
-const RUST: [Template; 8] = [
+const RUST: [Template; 9] = [
     ("Cargo.toml", include_str!("../../templates/transform-rust/Cargo.toml")),
     ("src/lib.rs", include_str!("../../templates/transform-rust/src/lib.rs")),
     ("sdk/Cargo.toml", include_str!("../../../../guest/transform/Cargo.toml")),
     ("sdk/src/lib.rs", include_str!("../../../../guest/transform/src/lib.rs")),
     ("sdk/src/columns.rs", include_str!("../../../../guest/transform/src/columns.rs")),
     ("sdk/src/list.rs", include_str!("../../../../guest/transform/src/list.rs")),
+    ("sdk/src/memory.rs", include_str!("../../../../guest/transform/src/memory.rs")),
     ("sdk/src/value.rs", include_str!("../../../../guest/transform/src/value.rs")),
     ("sdk/wit/transform.wit", WIT),
 ];
@@ -155,12 +156,14 @@ fn tool(command: &mut Command, missing: &str) -> Outcome<Vec<u8>> {
 }
 
 const RUST_TARGET: &str = "wasm32-unknown-unknown";
+/// A quarter of the usual stack: memory is cleared for each call, and a transform calls few functions within functions.
+const STACK: &str = "target.wasm32-unknown-unknown.rustflags=[\"-Clink-arg=-zstack-size=262144\"]";
 
 fn build_rust(folder: &Path) -> Outcome<Vec<u8>> {
     let mut cargo = Command::new("cargo");
     cargo
         .current_dir(folder)
-        .args(["build", "--release", "--target", RUST_TARGET, "--message-format", "json-render-diagnostics"])
+        .args(["build", "--release", "--target", RUST_TARGET, "--message-format", "json-render-diagnostics", "--config", STACK])
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("CARGO_BUILD_TARGET");

@@ -30,7 +30,13 @@ pub(super) fn of_repository(global: &Global, left_out: &[String], output: Output
         };
     }
     let context = Context::load(global, output)?;
-    block_on(Some(1), of_context(&context, left_out))
+    block_on(Some(1), async {
+        if context.registry()?.latest().await?.is_some() {
+            // It says so where the files have something newer.
+            context.applied().await?;
+        }
+        of_context(&context, left_out).await
+    })
 }
 
 /// The same of a repository that was loaded.
