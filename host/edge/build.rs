@@ -24,6 +24,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::copy(fastly, out.join("fastly-transforms.wasm"))?;
     let spin = build_guest("mezze-spin", "wasm32-wasip2", "edge", "mezze_spin.wasm", &[])?;
     fs::copy(spin, out.join("spin.wasm"))?;
+    let serving = ["--features", "linked"];
+    let serving = build_guest("mezze-serving", "wasm32-unknown-unknown", "guest", "mezze_serving.wasm", &serving)?;
+    let serving = ComponentEncoder::default().validate(true).module(&fs::read(serving)?)?.encode()?;
+    fs::write(out.join("serving.wasm"), serving)?;
     browser(&out.join("browser"), "browser")?;
     // What checks signatures is a third more: an own bundle for who wants it.
     browser(&out.join("browser-trust"), "browser,trust")?;

@@ -374,7 +374,13 @@ pub(crate) struct Component {
 
 impl Component {
     pub(crate) fn open(folder: &Path) -> Self {
+        Self::open_in(folder, None)
+    }
+
+    /// The same in another component than the one that is built in.
+    pub(crate) fn open_in(folder: &Path, component: Option<Vec<u8>>) -> Self {
         let mut config = mezze_runtime::RuntimeConfig::default();
+        config.component = component;
         config.deadline = std::time::Duration::from_secs(10);
         let runtime = mezze_runtime::Runtime::new(config).expect("the component can be run");
         let mut store = runtime.store(1 << 20).expect("there is room for an instance");

@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 use super::conformance::shown;
 use super::{Kv, chromium, native, node, spin_with, viceroy_with, workerd_with};
 use super::{build_of, guests};
-use crate::common::{Repo, message_of, replica_keys, send};
+use crate::common::{Component, Repo, message_of, replica_keys, send};
 
 /// A view that takes a float, an integer, a text, an instant and the time of the request, all of which may be null, and gives floats,
 /// a text, a list and an integer; one over it; one that is hostile; and one that is none of these.
@@ -100,6 +100,13 @@ fn requests() -> Vec<String> {
     requests
 }
 
+/// The component for hosts of one's own, with what the repository carries, in wasmtime.
+fn component(repo: &Repo) -> Component {
+    let folder = build_of(repo, &["component"]);
+    let bytes = std::fs::read(folder.path().join("bundle/serving.wasm")).expect("the bundle has it");
+    Component::open_in(&repo.path("data/replica"), Some(bytes))
+}
+
 /// What a request asks of the hostile transform.
 fn hostile(deed: i64) -> String {
     json!({ "features": ["hostile:done", "harmless:doubled"], "entities": { "user_id": [1], "deed": [deed] } }).to_string()
@@ -124,6 +131,7 @@ fn every_host_computes_the_bits_of_the_native_server() {
         ("Node", node::answers_with(&bundle, &keys, &requests)),
         ("Chromium", chromium::answers_with(&bundle, &keys, &requests)),
     ];
+    let mut component = component(&repo);
     let mut computed = 0;
     for (number, body) in requests.iter().enumerate() {
         let expected = send(native.address, POST, &[], body.as_bytes());
@@ -137,6 +145,7 @@ fn every_host_computes_the_bits_of_the_native_server() {
         for (host, answers) in &in_scripts {
             assert_eq!(answers[number]["said"].as_str(), Some(&*text), "{host}: {body}");
         }
+        assert_eq!(component.lookup(body), (200, expected.body), "wasmtime: {body}");
     }
     assert!(computed > 1_000, "{computed} values");
     // What a publisher asks before it publishes.
@@ -185,6 +194,17 @@ fn a_hostile_transform_is_stopped_on_every_host() {
         (5, "it trapped: unreachable code, a bad access or a stack overflow"),
         (12, "it wanted more than the 8388608 bytes of memory it may have"),
     ];
+    let mut component = component(&repo);
+    for deed in &deeds {
+        let (status, body) = component.lookup(&hostile(*deed));
+        match stops.iter().find(|(stopped, _)| stopped == deed) {
+            Some((_, why)) => {
+                assert_eq!(status, 503, "wasmtime: {deed}");
+                assert_eq!(message_of(&body), format!("the transform of `hostile`: {why}"), "wasmtime: {deed}");
+            }
+            None => assert_eq!((status, body), (200, answer(*deed).body), "wasmtime: {deed}"),
+        }
+    }
     for host in &linked {
         for deed in &deeds {
             let found = send(host.address, POST, &[], hostile(*deed).as_bytes());

@@ -1,5 +1,6 @@
 //! `mezze-core` as a WebAssembly component without imports: the world `serving` of `wit/mezze.wit`, or with the feature `browser`
-//! the world `serving-in-browsers`, which imports `calls` where there is the feature `transforms`.
+//! the world `serving-in-browsers`, which imports `calls` where there is the feature `transforms`. With the feature `linked` it
+//! imports `carried`, until transforms are linked to it.
 //!
 //! A [`Store`] keeps verified pages under a byte budget, so that pages do not cross the boundary at every call.
 #![cfg_attr(target_family = "wasm", no_std)]
@@ -10,8 +11,8 @@ extern crate alloc;
 mod lookup;
 #[cfg(not(any(feature = "browser", feature = "trust")))]
 compile_error!("the interface `lookup` has `set-trust`: it needs the feature `trust`");
-#[cfg(all(feature = "transforms", not(feature = "browser")))]
-compile_error!("the world `serving` imports nothing: the feature `transforms` needs the feature `browser`");
+#[cfg(all(feature = "transforms", not(any(feature = "browser", feature = "linked"))))]
+compile_error!("what calls transforms is one of the features `browser` and `linked`");
 
 mod store;
 #[cfg(feature = "browser")]

@@ -117,10 +117,11 @@ impl Store {
         #[cfg(feature = "transforms")]
         let written = write_answer(&plan, &refs, accepted, &mut body);
         #[cfg(not(feature = "transforms"))]
-        let written = plan.write_answer(&refs, accepted, &mut body);
+        let written =
+            plan.write_answer(&refs, accepted, &mut body).map_err(|error| mezze::Refusal::unavailable(error.to_string()));
         match written {
             Ok(()) => Outcome::Answer(body),
-            Err(error) => refused(&mezze::Refusal::unavailable(error.to_string())),
+            Err(refusal) => refused(&refusal),
         }
     }
 
@@ -140,19 +141,31 @@ impl Store {
     }
 }
 
-/// [`Plan::write_answer`] with features of components, which the page runs.
+/// [`Plan::write_answer`] with features of components.
 #[cfg(feature = "transforms")]
 fn write_answer(
     plan: &Plan,
     pages: &[Option<PageRef<'_>>],
     accepted: mezze::MediaType,
     out: &mut Vec<u8>,
-) -> Result<(), mezze::AnswerError> {
-    use crate::bindings::mezze::features::calls;
+) -> Result<(), mezze::Refusal> {
+    use mezze_core::RunTransforms as _;
 
-    let carried = mezze_carried::Carried::new(calls::digests, calls::run);
-    let features = plan.answer_with(pages, &carried)?;
-    features.write(accepted, out).map_err(|error| mezze::AnswerError::Value { error })
+    #[cfg(feature = "browser")]
+    let carried = {
+        use crate::bindings::mezze::features::calls;
+        mezze_carried::Carried::new(calls::digests, calls::run)
+    };
+    #[cfg(not(feature = "browser"))]
+    let carried = mezze_carried::Linked;
+    let unavailable = |error: mezze::AnswerError| mezze::Refusal::unavailable(error.to_string());
+    let features = plan.answer_with(pages, &carried).map_err(unavailable)?;
+    if carried.overrun_ends_request()
+        && let Some(stopped) = features.faults.iter().find(|fault| fault.fault.kind.is_overrun())
+    {
+        return Err(mezze::Refusal::overrun(stopped));
+    }
+    features.write(accepted, out).map_err(|error| unavailable(mezze::AnswerError::Value { error }))
 }
 
 /// What a store answers that has no snapshot.

@@ -133,11 +133,12 @@ pub(crate) enum EdgeCommand {
     after_long_help = "Examples:\n  mezze edge build cloudflare --out worker --kv-id 0123abcd && cd worker && wrangler deploy\n  \
                        mezze edge build fastly --out service && cd service && fastly compute publish\n  \
                        mezze edge build spin --out app && cd app && spin up\n  \
-                       mezze edge build browser --out public"
+                       mezze edge build browser --out public\n  \
+                       mezze edge build component --out plugin"
 )]
 pub(crate) struct EdgeBuildArgs {
     /// The host
-    #[arg(value_name = "TARGET", value_parser = ["browser", "cloudflare", "fastly", "spin"])]
+    #[arg(value_name = "TARGET", value_parser = ["browser", "cloudflare", "component", "fastly", "spin"])]
     pub(crate) target: String,
     /// The folder to write
     #[arg(long, value_name = "DIR")]

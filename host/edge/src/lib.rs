@@ -1,4 +1,4 @@
-//! Bundles of Mezze for the edges: what each vendor's own tool deploys. They are built with this crate and carried in it, so
+//! Bundles of Mezze for the edges, and the component for hosts of one's own: what each vendor's own tool deploys. They are built with this crate and carried in it, so
 //! whoever has it needs no wasm toolchain.
 
 mod local;
@@ -41,6 +41,8 @@ pub enum Target {
     Browser,
     /// Cloudflare Workers with Workers KV.
     Cloudflare,
+    /// Any host with a component runtime: the world `serving`, without imports.
+    Component,
     /// Fastly Compute with a KV Store.
     Fastly,
     /// Spin with a key-value store.
@@ -97,13 +99,14 @@ pub struct TooLarge {
 
 impl Target {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Browser, Self::Cloudflare, Self::Fastly, Self::Spin];
+    pub const ALL: [Self; 5] = [Self::Browser, Self::Cloudflare, Self::Component, Self::Fastly, Self::Spin];
 
     /// Its name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Browser => "browser",
             Self::Cloudflare => "cloudflare",
+            Self::Component => "component",
             Self::Fastly => "fastly",
             Self::Spin => "spin",
         }
@@ -152,6 +155,10 @@ impl Target {
                 files.extend(transforms::beside(carried, transforms::of_a_worker(carried)));
                 files
             }
+            Self::Component => {
+                let component = mezze_bounds::link(generated!("serving.wasm"), carried)?;
+                vec![code("serving.wasm", &component), text("mezze.wit", include_str!("../../../wit/mezze.wit").into())]
+            }
             Self::Fastly => {
                 let module = match carried {
                     [] => generated!("fastly.wasm").to_vec(),
@@ -170,10 +177,11 @@ impl Target {
     }
 
     /// What its host takes, in bytes of code, and whether that is counted after gzip: Cloudflare's 3 MB of a free account,
-    /// Fastly's 100 MB, the 50 MB of Akamai's hosted Spin. A browser takes anything.
+    /// Fastly's 100 MB, the 50 MB of Akamai's hosted Spin. A browser takes anything,
+    /// and so do hosts of one's own.
     const fn code_bytes_max(self) -> (usize, bool) {
         match self {
-            Self::Browser => (usize::MAX, true),
+            Self::Browser | Self::Component => (usize::MAX, true),
             Self::Cloudflare => (3_000_000, true),
             Self::Fastly => (100_000_000, false),
             Self::Spin => (50_000_000, false),
@@ -220,6 +228,7 @@ mod tests {
             (Target::Cloudflare, Settings::default(), 230_000),
             // Of these the expressions are 53,000, and the standard library and the SDK more than half.
             (Target::Fastly, Settings::default(), 290_000),
+            (Target::Component, Settings::default(), 160_000),
             // Its adapter can call transforms, whether it carries some or not: 16,000.
             (Target::Spin, Settings::default(), 255_000),
         ] {

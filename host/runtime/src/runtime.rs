@@ -20,6 +20,9 @@ pub struct RuntimeConfig {
     /// Where the compiled component is kept between runs; nowhere, if not given. Whoever may write there may run code as this
     /// process: it has to be a folder of its user.
     pub cache: Option<PathBuf>,
+    /// Another component of the world `serving` than the one that is built in, such as `mezze edge build component` writes with the
+    /// transforms of a repository.
+    pub component: Option<Vec<u8>>,
     /// Instances at once.
     pub instances_max: u32,
     /// Bytes of memory of one instance.
@@ -30,7 +33,7 @@ pub struct RuntimeConfig {
 
 impl Default for RuntimeConfig {
     fn default() -> Self {
-        Self { cache: None, instances_max: 64, memory_max: 256 << 20, deadline: Duration::from_secs(1) }
+        Self { cache: None, component: None, instances_max: 64, memory_max: 256 << 20, deadline: Duration::from_secs(1) }
     }
 }
 
@@ -72,18 +75,24 @@ impl Runtime {
     pub fn new(config: RuntimeConfig) -> Result<Arc<Self>, RuntimeError> {
         let setup = |error: wasmtime::Error| RuntimeError::Setup(format!("{error:#}"));
         let mut pool = PoolingAllocationConfig::default();
+        // One with transforms is as many components more, and one that tells them apart.
+        let parts = if config.component.is_some() { PARTS_MAX } else { 1 };
         pool.total_component_instances(config.instances_max)
-            .total_core_instances(config.instances_max.saturating_mul(4))
-            .total_memories(config.instances_max.saturating_mul(2))
-            .total_tables(config.instances_max.saturating_mul(4))
+            .total_core_instances(config.instances_max.saturating_mul(4 * parts))
+            .total_memories(config.instances_max.saturating_mul(2 * parts))
+            .total_tables(config.instances_max.saturating_mul(4 * parts))
+            .max_core_instances_per_component(4 * parts)
+            .max_memories_per_component(2 * parts)
+            .max_tables_per_component(4 * parts)
             .max_memory_size(config.memory_max)
             .linear_memory_keep_resident(256 << 10);
         let mut engine = Config::new();
         engine.epoch_interruption(true).concurrency_support(false).allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
         let engine = Engine::new(&engine).map_err(setup)?;
+        let bytes = config.component.as_deref().unwrap_or(SERVING);
         let component = match &config.cache {
-            Some(folder) => cache::load(&engine, SERVING, folder, "serving")?,
-            None => Component::new(&engine, SERVING).map_err(setup)?,
+            Some(folder) => cache::load(&engine, bytes, folder, "serving")?,
+            None => Component::new(&engine, bytes).map_err(setup)?,
         };
         // The component imports nothing, so there is nothing to link.
         let linked = Linker::<Host>::new(&engine).instantiate_pre(&component).map_err(setup)?;
@@ -128,5 +137,7 @@ fn tick(deadline: Duration) -> Duration {
     (deadline / TICKS as u32).max(Duration::from_millis(1))
 }
 
+/// Components that one with transforms is made of.
+const PARTS_MAX: u32 = 32;
 /// Ticks that a call may take.
 pub(crate) const TICKS: u64 = 10;

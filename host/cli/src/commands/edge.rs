@@ -194,6 +194,7 @@ mod bundles {
             Target::Cloudflare => {
                 "next: `wrangler kv namespace create MEZZE`, write its id into wrangler.toml, and `wrangler deploy`"
             }
+            Target::Component => "next: run serving.wasm in your program; docs/EMBEDDING.md",
             Target::Fastly => "next: `fastly compute publish` in that folder; docs/edges/FASTLY.md",
             Target::Spin => "next: `spin up` in that folder; docs/edges/SPIN.md",
         }

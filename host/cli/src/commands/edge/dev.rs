@@ -197,7 +197,7 @@ impl Local {
             }
             match self.target {
                 // They read the keys from here.
-                Target::Browser | Target::Cloudflare => {}
+                Target::Browser | Target::Cloudflare | Target::Component => {}
                 Target::Fastly => {
                     self.stop().await;
                     self.write_fastly().await?;
