@@ -1,8 +1,12 @@
 //! Transforms in bundles: the same bits as from the native server, and what becomes of those that misbehave.
 
+use arrow::array::RecordBatch;
+use mezze_arrow::expression_column;
+use mezze_core::{Value, ValueType, decode_payload};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value as Json, json};
 
-use super::conformance::shown;
+use super::conformance;
 use super::{Kv, chromium, native, node, spin_with, viceroy_with, workerd_with};
 use super::{build_of, guests};
 use crate::common::{Component, Repo, message_of, replica_keys, send};
@@ -140,7 +144,12 @@ fn every_host_computes_the_bits_of_the_native_server() {
         assert!(!text.contains("INVALID"), "{text}");
         computed += text.matches("PRESENT").count();
         for edge in &edges {
-            assert_eq!(shown(&send(edge.address, POST, &[], body.as_bytes())), shown(&expected), "{}: {body}", edge.name);
+            assert_eq!(
+                conformance::shown(&send(edge.address, POST, &[], body.as_bytes())),
+                conformance::shown(&expected),
+                "{}: {body}",
+                edge.name
+            );
         }
         for (host, answers) in &in_scripts {
             assert_eq!(answers[number]["said"].as_str(), Some(&*text), "{host}: {body}");
@@ -157,6 +166,93 @@ fn every_host_computes_the_bits_of_the_native_server() {
     for edge in &edges {
         assert_eq!(transforms(edge.address), transforms(native.address), "{}", edge.name);
     }
+}
+
+/// What a response has for a value, as the value of a training set would be shown.
+fn shown(value: &Json) -> String {
+    match value {
+        Json::Null => "null".into(),
+        Json::Array(values) => format!("{:?}", values.iter().map(shown).collect::<Vec<_>>()),
+        // Floats beyond numbers are texts, and so is a text.
+        Json::String(text) => match &**text {
+            "NaN" | "Infinity" | "-Infinity" => float(text.parse().expect("it is a float")),
+            text => text.into(),
+        },
+        Json::Number(number) if number.is_i64() => number.to_string(),
+        number => float(number.as_f64().expect("it is a number")),
+    }
+}
+
+fn float(value: f64) -> String {
+    format!("{:016x}", value.to_bits())
+}
+
+#[test]
+fn a_training_set_has_the_bits_that_are_served() {
+    let repo = served();
+    let body: Json = serde_json::from_str(&requests()[42]).expect("it is JSON");
+    let entities = body["entities"].as_object().expect("it has entities");
+    let count = entities["user_id"].as_array().map_or(0, Vec::len);
+    // A file of JSON has no number that is none; these come from the stored feature.
+    let plain =
+        |value: &Json| if value.as_str().is_some_and(|text| text.parse::<f64>().is_ok()) { json!(0.5) } else { value.clone() };
+    let mut request = json!({ "features": body["features"], "entities": {} });
+    for (name, values) in entities {
+        request["entities"][name] = values.as_array().expect("they are values").iter().map(plain).collect();
+    }
+    let row = |row: usize| {
+        let mut fields = json!({ "event_timestamp": "2026-03-01T00:00:00Z" });
+        entities.keys().for_each(|name| fields[name] = request["entities"][name][row].clone());
+        format!("{fields}\n")
+    };
+    repo.write("rows.json", &(0..count).map(row).collect::<String>());
+    repo.write("request.json", &request.to_string());
+    let online = ["get-online-features", "--output", "json", "--request", "request.json", "--now", "2026-03-01T00:00:00Z"];
+    let served: Json = serde_json::from_str(&repo.run(&online)).expect("it is JSON");
+    let features: Vec<&str> = body["features"].as_array().expect("they are names").iter().filter_map(Json::as_str).collect();
+    let join = ["get-historical-features", "--entities", "rows.json", "--out", "set.parquet", "--features", &features.join(",")];
+    repo.run(&join);
+    let file = std::fs::File::open(repo.path("set.parquet")).expect("it was written");
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(ParquetRecordBatchReaderBuilder::build);
+    let batches: Vec<RecordBatch> = reader.expect("it is Parquet").map(|batch| batch.expect("it is whole")).collect();
+    let [trained] = &batches[..] else { panic!("{} batches", batches.len()) };
+    let mut floats = 0;
+    for feature in features {
+        let name = feature.split_once(':').map_or(feature, |(_, name)| name);
+        let names = served["metadata"]["feature_names"].as_array().expect("it has names");
+        let at = names.iter().position(|known| known == name).expect("it is there");
+        let column = trained.column_by_name(name).expect("it is there");
+        let value_type = match name {
+            "payments" => "list<float64>",
+            "grade" | "shouted" => "string",
+            _ => "float64",
+        };
+        let value_type: ValueType = value_type.parse().expect("it is a type");
+        let column = expression_column(&value_type, column).expect("it is of its type");
+        for row in 0..count {
+            let trained = match (column.float(row), column.bytes(row)) {
+                (Some(value), _) => float(value),
+                (_, Some(bytes)) => match decode_payload(&value_type, bytes).expect("it is of its type") {
+                    Value::String(text) => text.to_string(),
+                    Value::List(values) => {
+                        let float_of = |value: &Value| match value {
+                            Value::Float64(value) => float(*value),
+                            other => panic!("{other:?}"),
+                        };
+                        format!("{:?}", values.iter().map(float_of).collect::<Vec<_>>())
+                    }
+                    other => panic!("{other:?}"),
+                },
+                _ => "null".into(),
+            };
+            let value = &served["results"][at]["values"][row];
+            // A float that is whole is written as a number without a fraction.
+            let value = if value_type == ValueType::Float64 && value.is_i64() { json!(value.as_f64()) } else { value.clone() };
+            assert_eq!(trained, shown(&value), "{feature} of row {row}");
+            floats += usize::from(column.float(row).is_some());
+        }
+    }
+    assert!(floats > 400, "{floats} floats");
 }
 
 #[test]
@@ -179,7 +275,11 @@ fn a_hostile_transform_is_stopped_on_every_host() {
         let text = String::from_utf8_lossy(&expected.body).into_owned();
         assert_eq!(text.contains("INVALID"), (1..=12).contains(deed), "{text}");
         // It costs its own features, as on the native server.
-        assert_eq!(shown(&send(worker.address, POST, &[], hostile(*deed).as_bytes())), shown(&expected), "workerd: {deed}");
+        assert_eq!(
+            conformance::shown(&send(worker.address, POST, &[], hostile(*deed).as_bytes())),
+            conformance::shown(&expected),
+            "workerd: {deed}"
+        );
         for (host, answers) in &in_scripts {
             assert_eq!(answers[number]["said"].as_str(), Some(&*text), "{host}: {deed}");
         }
@@ -213,7 +313,7 @@ fn a_hostile_transform_is_stopped_on_every_host() {
                     assert_eq!(found.status, 503, "{}: {deed}", host.name);
                     assert_eq!(message_of(&found.body), format!("the transform of `hostile`: {why}"), "{}: {deed}", host.name);
                 }
-                None => assert_eq!(shown(&found), shown(&answer(*deed)), "{}: {deed}", host.name),
+                None => assert_eq!(conformance::shown(&found), conformance::shown(&answer(*deed)), "{}: {deed}", host.name),
             }
         }
         // A request that does not ask for it has nothing to do with it.
