@@ -11,7 +11,7 @@ use mezze_core::{
 type Cells = Vec<Vec<Option<i64>>>;
 
 /// Components whose first byte says what they do to the sum of their inputs; each call is noted.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Adders {
     failing: Vec<u8>,
     calls: RefCell<Vec<(u8, Cells)>>,
@@ -182,6 +182,7 @@ fn a_view_cannot_be_computed_from_itself() {
 }
 
 /// Gives whatever it was given.
+#[derive(Debug)]
 struct Giving(Vec<ExpressionColumn<'static>>);
 
 impl RunTransforms for Giving {

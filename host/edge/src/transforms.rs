@@ -1,7 +1,6 @@
 //! What a bundle has for the transforms that it carries.
 
 use std::borrow::Cow;
-use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -50,8 +49,8 @@ pub(crate) fn of_a_page(carried: &[Bounded]) -> String {
 /// The adapter for Fastly Compute as a component. Its platform's calls are those of a module; the vendor's tool has what turns
 /// them into a component's.
 pub(crate) fn adapted(module: &[u8], viceroy: Option<&Path>) -> Result<Vec<u8>, BundleError> {
-    let program = viceroy.map_or(OsStr::new("viceroy"), Path::as_os_str);
-    let failed = |error| BundleError::NoViceroy { program: program.to_string_lossy().into_owned(), error };
+    let program = viceroy.unwrap_or_else(|| Path::new("viceroy"));
+    let failed = |error| BundleError::NoViceroy { program: program.display().to_string(), error };
     let folder = tempfile::tempdir().map_err(failed)?;
     let (from, to) = (folder.path().join("module.wasm"), folder.path().join("component.wasm"));
     fs::write(&from, module).map_err(failed)?;
