@@ -82,7 +82,7 @@ impl State {
         if self.end != here {
             (self.next, self.end) = (here, here);
         }
-        let wanted = end.saturating_sub(self.next).saturating_add(ALIGN).div_ceil(PAGE);
+        let wanted = end.saturating_sub(self.end).saturating_add(ALIGN).div_ceil(PAGE);
         let pages = wanted.max(here / PAGE / 8);
         let grown = [pages, wanted].into_iter().any(|pages| core::arch::wasm32::memory_grow(0, pages) != usize::MAX);
         if grown {
