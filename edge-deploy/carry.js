@@ -6,8 +6,8 @@ const BOUNDED = "mezze:features/bounded@0.1.0#";
 const LANES = [[8], [8], [4, 1]];
 // Where a call has its columns.
 const COLUMNS_AT = 28;
-// A memory does not shrink: one that has grown beyond this goes with its instance.
-const MEMORY_BYTES_KEPT = 16 << 20;
+// A memory does not shrink, and is cleared for each call: one that has grown beyond this goes with its instance.
+const MEMORY_BYTES_KEPT = 4 << 20;
 
 /** What calls these transforms, given as pairs of a digest in hex and a `WebAssembly.Module`. `run` throws nothing. */
 export function carry(modules) {

@@ -29,9 +29,9 @@ impl RunTransforms for Linked {
         wit::limit(number, limits.fuel_of(call.rows), limits.memory_bytes, limits.output_bytes_of(call.rows));
         match wit::run(number, rows, &inputs) {
             Ok(columns) => Ok(columns.into_iter().map(column_out).collect()),
-            Err(said) => Err(match said.as_bytes() {
+            Err(said) => Err(match &said[..] {
                 [1, letter] => stopped(*letter, call),
-                _ => refused(&said),
+                said => core::str::from_utf8(said).map_or_else(|_| stopped(b'b', call), refused),
             }),
         }
     }

@@ -16,7 +16,7 @@ const fn byte(offset: u64) -> MemArg {
 
 /// `(address, count, shift)`: the bytes of so many elements of `1 << shift` bytes, or -1 where they are not within the memory or
 /// not aligned. Columns have 32 bytes and are aligned to 4.
-pub(crate) fn span_function() -> Function {
+pub(crate) fn span_function(added: &Added) -> Function {
     const ADDRESS: u32 = 0;
     const COUNT: u32 = 1;
     const SHIFT: u32 = 2;
@@ -29,7 +29,7 @@ pub(crate) fn span_function() -> Function {
     sink.i32_const(2).local_get(SHIFT).local_get(SHIFT).i32_const(COLUMN_SHIFT).i32_eq().select();
     sink.i32_shl().i32_const(1).i32_sub().i32_and();
     sink.local_get(ADDRESS).i64_extend_i32_u().local_get(BYTES).i64_add();
-    sink.memory_size(0).i64_extend_i32_u().i64_const(16).i64_shl().i64_gt_u().i32_or();
+    sink.global_get(added.pages).i64_extend_i32_u().i64_const(16).i64_shl().i64_gt_u().i32_or();
     sink.if_(BlockType::Empty).i64_const(-1).return_().end();
     sink.local_get(BYTES).end();
     function

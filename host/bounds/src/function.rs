@@ -46,9 +46,15 @@ const TRAP: u32 = 2;
 const STOPPED: u32 = 3;
 const EXIT: u32 = 4;
 
-/// A call within so many others has gone too deep. Hosts differ in the stack that they give; this fits all of them, unless
-/// functions have hundreds of locals.
+/// A call within so many others has gone too deep. Hosts differ in the stack that they give; this fits all of them.
 pub(crate) const DEPTH_MAX: i32 = 1_000;
+
+/// A function without calls that has more instructions looks at the fuel where it is entered, and one with more calls in a row
+/// looks at it between them.
+const STRAIGHT_MAX: usize = 256;
+
+/// Locals of 64 bits that count as one call within calls.
+const SLOTS_OF_FRAME: u32 = 32;
 
 /// Locals of its own, each there when it is first needed.
 #[derive(Default)]
@@ -84,14 +90,29 @@ pub(crate) fn rewrite(body: &FunctionBody<'_>, with: &Rewrite<'_>) -> Result<Fun
     while !reader.eof() {
         operators.push(reader.read().map_err(malformed)?);
     }
-    let calls = operators.iter().any(|operator| matches!(operator, Operator::Call { .. } | Operator::CallIndirect { .. }));
-    let mut writer =
-        Writer { out: Vec::new(), added: with.added, level: 0, cost: 1, temporaries: Temporaries { first, types: Vec::new() } };
+    let is_call = |operator: &Operator<'_>| matches!(operator, Operator::Call { .. } | Operator::CallIndirect { .. });
+    // A frame of many locals is as deep as several.
+    let wide = |local: &ValType| if *local == ValType::V128 { 2_u32 } else { 1 };
+    let slots = with.params.iter().map(wide).sum::<u32>()
+        + locals.iter().map(|(count, local)| count.saturating_mul(wide(local))).sum::<u32>();
+    let step = 1 + (slots / SLOTS_OF_FRAME) as i32;
+    let calls = step > 1 || operators.iter().any(is_call);
+    let mut writer = Writer {
+        out: Vec::new(),
+        added: with.added,
+        level: 0,
+        cost: 1 + i64::from(first / 128),
+        straight: 0,
+        step,
+        temporaries: Temporaries { first, types: Vec::new() },
+    };
     for label in [with.block, BlockType::Empty, BlockType::Empty, BlockType::Empty, with.block] {
         writer.out.push(Instruction::Block(label));
     }
     if calls {
         writer.enter();
+    } else if operators.len() > STRAIGHT_MAX {
+        writer.check_fuel();
     }
     // The last `end` is the function's.
     let operators = operators.split_last().map_or(&[][..], |(_, operators)| operators);
@@ -116,6 +137,10 @@ struct Writer<'m, 'b> {
     level: u32,
     /// What the instructions cost that are written and not counted yet; entering a function costs 1.
     cost: i64,
+    /// What it adds to the depth.
+    step: i32,
+    /// Calls since fuel was looked at.
+    straight: usize,
     temporaries: Temporaries,
 }
 
@@ -140,6 +165,7 @@ impl<'b> Writer<'_, 'b> {
 
     /// Leaves where the fuel is used up.
     fn check_fuel(&mut self) {
+        self.straight = 0;
         let (fuel, label) = (self.added.fuel, self.level + FUEL);
         self.push([Instruction::GlobalGet(fuel), Instruction::I64Const(0), Instruction::I64LtS, Instruction::BrIf(label)]);
     }
@@ -159,7 +185,7 @@ impl<'b> Writer<'_, 'b> {
         let (depth, why, label) = (self.added.depth, self.added.why, self.level + STOPPED + 1);
         self.push([
             Instruction::GlobalGet(depth),
-            Instruction::I32Const(1),
+            Instruction::I32Const(self.step),
             Instruction::I32Add,
             Instruction::GlobalSet(depth),
             Instruction::GlobalGet(depth),
@@ -210,7 +236,7 @@ impl<'b> Writer<'_, 'b> {
         if calls {
             self.push([
                 Instruction::GlobalGet(depth),
-                Instruction::I32Const(1),
+                Instruction::I32Const(self.step),
                 Instruction::I32Sub,
                 Instruction::GlobalSet(depth),
             ]);
@@ -252,6 +278,11 @@ impl<'b> Writer<'_, 'b> {
             Operator::Call { .. } | Operator::CallIndirect { .. } => {
                 self.push([instruction]);
                 self.check_stopped();
+                self.straight += 1;
+                if self.straight >= STRAIGHT_MAX {
+                    self.flush();
+                    self.check_fuel();
+                }
                 return Ok(());
             }
             Operator::MemorySize { .. } => {
@@ -315,11 +346,10 @@ impl<'b> Writer<'_, 'b> {
             Instruction::GlobalGet(fuel),
             Instruction::LocalGet(bytes),
             Instruction::I64ExtendI32U,
-            Instruction::I64Const(3),
-            Instruction::I64ShrU,
             Instruction::I64Sub,
             Instruction::GlobalSet(fuel),
         ]);
+        self.check_fuel();
     }
 
     /// A division by zero, and the one quotient that is too large.

@@ -36,7 +36,7 @@ pub struct Bounded {
 #[non_exhaustive]
 pub enum BoundError {
     /// It is no component of WebAssembly, or one with more than WebAssembly 2.0.
-    #[error("it cannot be read as a component of WebAssembly 2.0: {0}")]
+    #[error("it cannot be read as WebAssembly 2.0: {0}")]
     Malformed(String),
     /// It is built in a way that cannot be bounded.
     #[error("it cannot be bounded: {0}")]

@@ -23,6 +23,8 @@ pub const BOUNDED: &str = "mezze:features/bounded@0.1.0";
 pub(crate) struct Names {
     /// `run` of the interface `computation`.
     pub(crate) run: &'static str,
+    /// `describe` of it.
+    pub(crate) describe: &'static str,
     /// What makes room in its memory.
     pub(crate) realloc: &'static str,
     /// Its memory.
@@ -94,6 +96,7 @@ struct Read<'m> {
     run: Option<u32>,
     realloc: Option<u32>,
     memory_is_exported: bool,
+    exported: Vec<u32>,
 }
 
 fn malformed(error: impl std::fmt::Display) -> BoundError {
@@ -139,6 +142,9 @@ fn read<'m>(module: &'m [u8], names: &Names) -> Result<Read<'m>, BoundError> {
             Payload::ExportSection(section) => {
                 for export in section {
                     let export = export.map_err(malformed)?;
+                    if export.kind == ExternalKind::Func {
+                        read.exported.push(export.index);
+                    }
                     match (export.kind, export.name) {
                         (ExternalKind::Func, name) if name == names.run => read.run = Some(export.index),
                         (ExternalKind::Func, name) if name == names.realloc => read.realloc = Some(export.index),
@@ -227,8 +233,9 @@ pub fn bound_module(module: &[u8]) -> Result<Vec<u8>, BoundError> {
     let first_global = read.globals.len() as u32;
     let first_function = read.functions.len() as u32;
     let resets = Resets::of(&read)?;
-    let is_stack =
-        |(number, value): &&(u32, Value)| *number == 0 && matches!(value, Value::I32(top) if *top > 0 && top % 16 == 0);
+    let is_stack = |(number, value): &&(u32, Value)| {
+        *number == 0 && matches!(value, Value::I32(top) if *top > 0 && top % 16 == 0 && i64::from(*top) <= i64::from(pages) << 16)
+    };
     let added = Added {
         fuel: first_global,
         depth: first_global + 1,
@@ -245,7 +252,7 @@ pub fn bound_module(module: &[u8]) -> Result<Vec<u8>, BoundError> {
     let fill = first_function + 3;
     let more: [(&[ValType], &[ValType], Function); 8] = [
         (&[ValType::I32], &[ValType::I32], grow_function(&added, declared_max)),
-        (&[ValType::I32, ValType::I32, ValType::I32], &[ValType::I64], span_function()),
+        (&[ValType::I32, ValType::I32, ValType::I32], &[ValType::I64], span_function(&added)),
         (&[ValType::I32], &[ValType::I32], check_function(&added)),
         (&[], &[], fill_function(&read, &resets)),
         (&[ValType::I32], &[], reset_function(&added, &resets, fill, pages)),
@@ -281,7 +288,7 @@ pub fn bound_module(module: &[u8]) -> Result<Vec<u8>, BoundError> {
         (ValType::I32, ConstExpr::i32_const(0)),
         (ValType::I32, ConstExpr::i32_const(0)),
         (ValType::I32, ConstExpr::i32_const(pages as i32)),
-        (ValType::I32, ConstExpr::i32_const(PAGES_LIMIT as i32)),
+        (ValType::I32, ConstExpr::i32_const(START_PAGES as i32)),
         (ValType::I64, ConstExpr::i64_const(0)),
     ] {
         globals.global(GlobalType { val_type, mutable: true, shared: false }, &first);
@@ -308,9 +315,10 @@ pub fn bound_module(module: &[u8]) -> Result<Vec<u8>, BoundError> {
         bounded.section(&read.tables);
     }
     bounded.section(&memories).section(&globals).section(&exports).section(&StartSection { function_index: fill });
-    if let Some(elements) = &read.elements {
-        bounded.section(elements);
-    }
+    // A `ref.func` may be of a function that only its export declares.
+    let mut elements = read.elements.unwrap_or_default();
+    elements.declared(wasm_encoder::Elements::Functions(read.exported.as_slice().into()));
+    bounded.section(&elements);
     bounded.section(&DataCountSection { count: read.data.len() as u32 }).section(&code).section(&data);
     let bounded = bounded.finish();
     // What was written here is wrong, if it is not valid.
@@ -379,13 +387,13 @@ fn grow_function(added: &Added, declared_max: u32) -> Function {
     let mut function = Function::new([(1, ValType::I64)]);
     let mut sink = function.instructions();
     sink.global_get(added.pages).i64_extend_i32_u().local_get(MORE).i64_extend_i32_u().i64_add().local_set(WANTED);
-    // What the module itself declares is an answer like any other.
-    sink.local_get(WANTED).i64_const(declared_max.into()).i64_gt_u().if_(BlockType::Empty).i32_const(-1).return_().end();
     let stop = |sink: &mut wasm_encoder::InstructionSink<'_>| {
         sink.if_(BlockType::Empty).i32_const(Why::Memory.letter()).global_set(added.why).i32_const(-1).return_().end();
     };
     sink.local_get(WANTED).global_get(added.pages_max).i64_extend_i32_u().i64_gt_u();
     stop(&mut sink);
+    // What the module itself declares is an answer like any other.
+    sink.local_get(WANTED).i64_const(declared_max.into()).i64_gt_u().if_(BlockType::Empty).i32_const(-1).return_().end();
     sink.local_get(WANTED).memory_size(0).i64_extend_i32_u().i64_gt_u().if_(BlockType::Empty);
     sink.local_get(WANTED).i32_wrap_i64().memory_size(0).i32_sub().memory_grow(0).i32_const(-1).i32_eq();
     stop(&mut sink);
@@ -412,9 +420,8 @@ fn fill_function(read: &Read<'_>, resets: &Resets) -> Function {
 fn reset_function(added: &Added, resets: &Resets, fill: u32, pages: u32) -> Function {
     let mut function = Function::new([]);
     let mut sink = function.instructions();
-    // Behind a stop there may be input beyond the module's pages.
-    sink.i32_const(0).i32_const(0).memory_size(0).global_get(added.pages).global_get(added.why).select();
-    sink.i32_const(16).i32_shl().memory_fill(0);
+    // All of it: a memory that was larger once can be written beyond the module's own pages.
+    sink.i32_const(0).i32_const(0).memory_size(0).i32_const(16).i32_shl().memory_fill(0);
     for (number, value) in &resets.globals {
         match *value {
             Value::I32(value) => sink.i32_const(value),
@@ -427,7 +434,7 @@ fn reset_function(added: &Added, resets: &Resets, fill: u32, pages: u32) -> Func
     }
     sink.i64_const(START_FUEL).global_set(added.fuel);
     sink.i32_const(0).global_set(added.depth).i32_const(0).global_set(added.why);
-    sink.i32_const(pages as i32).global_set(added.pages).i32_const(PAGES_LIMIT as i32).global_set(added.pages_max);
+    sink.i32_const(pages as i32).global_set(added.pages).i32_const(START_PAGES as i32).global_set(added.pages_max);
     sink.call(fill).end();
     function
 }
@@ -480,8 +487,10 @@ fn run_function(added: &Added, run: u32) -> Function {
     function
 }
 
-/// `cabi_realloc`. Behind a stop it gives room that nothing else has, so that input can be written and the call can say why.
+/// `cabi_realloc`. Behind a stop any room will do, even if lists lie over each other there: nobody reads them, but a host writes
+/// them before it hears why the call was stopped.
 fn realloc_function(added: &Added, realloc: u32) -> Function {
+    const ALIGN: u32 = 2;
     const SIZE: u32 = 3;
     const GIVEN: u32 = 4;
     let mut function = Function::new([(1, ValType::I32)]);
@@ -490,12 +499,21 @@ fn realloc_function(added: &Added, realloc: u32) -> Function {
     sink.global_get(added.why).br_if(0);
     sink.local_get(0).local_get(1).local_get(2).local_get(SIZE).call(realloc).local_set(GIVEN);
     sink.global_get(added.why).br_if(0);
+    // A host traps where there is no room, or where it is not aligned.
+    sink.local_get(GIVEN).i64_extend_i32_u().local_get(SIZE).i64_extend_i32_u().i64_add();
+    sink.global_get(added.pages).i64_extend_i32_u().i64_const(16).i64_shl().i64_gt_u();
+    sink.local_get(GIVEN).local_get(ALIGN).i32_const(1).i32_sub().i32_and().i32_or();
+    sink.if_(BlockType::Empty).i32_const(Why::Trap.letter()).global_set(added.why).br(1).end();
     sink.local_get(GIVEN).return_().end();
-    sink.local_get(SIZE).i32_const(16).i32_shr_u().i32_const(1).i32_add().memory_grow(0).i32_const(16).i32_shl().end();
+    sink.local_get(SIZE).i32_const(16).i32_shr_u().i32_const(1).i32_add().local_tee(GIVEN).memory_size(0).i32_gt_u();
+    sink.if_(BlockType::Empty).local_get(GIVEN).memory_size(0).i32_sub().memory_grow(0).drop().end();
+    sink.i32_const(0).end();
     function
 }
 
 /// Pages that 32 bits can count, without the last.
 const PAGES_LIMIT: u32 = 65_535;
 /// Instructions for what begins an instance, and for the room of its input.
-const START_FUEL: i64 = 1_000_000_000;
+const START_FUEL: i64 = 10_000_000;
+/// Pages that it may have until a call says how many.
+const START_PAGES: u32 = 1_024;

@@ -27,7 +27,7 @@ pub(crate) struct Running {
     limit: Option<TypedFunc<(i64, i32, i64), ()>>,
 }
 
-pub(crate) const FUEL: u64 = 10_000_000;
+pub(crate) const FUEL: u64 = 100_000_000;
 pub(crate) const MEMORY: u32 = 64 << 20;
 pub(crate) const OUTPUT: u64 = 128 << 10;
 
@@ -116,7 +116,7 @@ impl Running {
     fn read(&self, at: u32) -> Result<Vec<Column>, String> {
         let (list, count) = (self.word(at + 4), self.word(at + 8));
         if self.bytes(at, 1) != [0] {
-            return Err(String::from_utf8(self.bytes(list, count)).expect("it is text"));
+            return Err(String::from_utf8_lossy(&self.bytes(list, count)).into_owned());
         }
         let eight = |at: u32, count: u32| -> Vec<[u8; 8]> {
             self.bytes(at, count * 8).chunks(8).map(|bytes| bytes.try_into().expect("eight")).collect()

@@ -8,7 +8,11 @@ use crate::instance::{Column, MEMORY, OUTPUT, Running, Values, engine};
 
 /// A module with `run` as given, which puts the number of its own into the one value that it gives back.
 fn module(body: &str, more: &str) -> Vec<u8> {
-    let text = format!(
+    wat::parse_str(text(body, more)).expect("it is a module")
+}
+
+fn text(body: &str, more: &str) -> String {
+    format!(
         r#"(module
             (memory (export "memory") 1)
             {more}
@@ -27,8 +31,7 @@ fn module(body: &str, more: &str) -> Vec<u8> {
                 (i32.store offset=4 (i32.const 128) (i32.const 256))
                 (i32.store offset=8 (i32.const 128) (i32.const 1))
                 (i32.const 64)))"#
-    );
-    wat::parse_str(&text).expect("it is a module")
+    )
 }
 
 fn ints(values: &[i64]) -> Vec<Column> {
@@ -166,6 +169,94 @@ fn results_that_lie_outside_of_memory_are_none() {
     }
 }
 
+/// Where no loop is, nothing may go on for long either.
+#[test]
+fn what_is_long_without_a_loop_is_stopped_too() {
+    let stopped = |body: &str, more: &str| {
+        let mut running = Running::new(&engine(false), &bound_module(&module(body, more)).expect("it can be bounded"));
+        running.call_within(1, &ints(&[0]), (1_000_000, MEMORY, OUTPUT))
+    };
+    let fills = "(memory.fill (i32.const 0) (i32.const 0) (i32.const 65536))".repeat(200);
+    assert_eq!(stopped(&format!("{fills} (i64.const 0)"), ""), Err("\u{1}f".into()));
+    let adds = "(global.set $g (i64.add (global.get $g) (i64.const 1)))".repeat(2_000);
+    let leaf = format!("(global $g (mut i64) (i64.const 0)) (func $leaf {adds})");
+    assert_eq!(stopped(&format!("{} (i64.const 0)", "(call $leaf)".repeat(2_000)), &leaf), Err("\u{1}f".into()));
+    let deep = "(func $down (param i32) (if (local.get 0) (then (call $down (i32.sub (local.get 0) (i32.const 1)))
+        (call $down (i32.sub (local.get 0) (i32.const 1))))))";
+    assert_eq!(stopped("(call $down (i32.const 60)) (i64.const 0)", deep), Err("\u{1}f".into()));
+    let endless = "(func $down (param i32) (call $down (local.get 0)))";
+    assert_eq!(stopped("(call $down (i32.const 60)) (i64.const 0)", endless), Err("\u{1}s".into()));
+    // A function with many locals needs more of a host's stack.
+    let wide =
+        format!("(func $down (param i64) (local {}) (call $down (i64.add (local.get 0) (local.get 150))))", "i64 ".repeat(300));
+    assert_eq!(stopped("(call $down (i64.const 60)) (i64.const 0)", &wide), Err("\u{1}s".into()));
+}
+
+/// Memory that an earlier call has grown is there still, and out of its own bounds a module may write to it.
+#[test]
+fn what_is_written_beyond_its_pages_no_later_call_reads() {
+    let body = "(local $what i64) (local.set $what (i64.load (local.get $in)))
+        (if (i64.eq (local.get $what) (i64.const 1)) (then (drop (memory.grow (i32.const 3)))))
+        (if (i64.eq (local.get $what) (i64.const 2)) (then (i64.store (i32.const 150000) (i64.const 4242))))
+        (if (i64.eq (local.get $what) (i64.const 3)) (then (return (i64.load (i32.const 150000)))))
+        (i64.const 0)";
+    let mut running = Running::new(&engine(false), &bound_module(&module(body, "")).expect("it can be bounded"));
+    for what in [1, 3, 2, 3, 1, 3] {
+        assert_eq!(running.call(1, &ints(&[what])), Ok(ints(&[0])), "{what}");
+    }
+}
+
+#[test]
+fn room_that_cannot_be_had_is_a_stop_and_takes_no_memory() {
+    let with = |realloc: &str| {
+        let text = format!(
+            r#"(module (memory (export "memory") 1)
+                (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) {realloc})
+                (func (export "cabi_post_mezze:features/computation@0.1.0#run") (param i32))
+                (func (export "mezze:features/computation@0.1.0#run") (param i32 i32 i32) (result i32) (i32.const 64)))"#
+        );
+        bound_module(&wat::parse_str(text).expect("it is a module")).expect("it can be bounded")
+    };
+    for realloc in ["(i32.const -8)", "(i32.const 8193)", "(i32.const 65532)", "unreachable"] {
+        let mut running = Running::new(&engine(false), &with(realloc));
+        for _ in 0..100 {
+            assert_eq!(running.call(1, &ints(&[0])), Err("\u{1}t".into()), "{realloc}");
+        }
+        assert_eq!(running.pages(), 1, "{realloc}");
+    }
+}
+
+#[test]
+fn what_begins_an_instance_is_bounded_too() {
+    let body = "(i64.load (i32.const 3000))";
+    let started = |start: &str| {
+        let more = format!("(func $start {start} (i64.store (i32.const 3000) (i64.const 5))) (start $start)");
+        let mut running = Running::new(&engine(false), &bound_module(&module(body, &more)).expect("it can be bounded"));
+        [running.call(1, &ints(&[0])), running.call(1, &ints(&[0]))]
+    };
+    assert_eq!(started(""), [Ok(ints(&[5])), Ok(ints(&[5]))]);
+    assert_eq!(started("(loop $l (br $l))"), [Err("\u{1}f".into()), Err("\u{1}f".into())]);
+    assert_eq!(started("(drop (memory.grow (i32.const 60000)))"), [Err("\u{1}m".into()), Err("\u{1}m".into())]);
+}
+
+#[test]
+fn odd_modules_compute_what_they_did() {
+    // A global that is no pointer of a stack, however much it looks like one.
+    let seed = "(global $seed (mut i32) (i32.const 1073741824))";
+    let body = "(global.set $seed (i32.sub (i32.const 0) (i32.const 16))) (i64.extend_i32_s (global.get $seed))";
+    assert_eq!(run(&bound_module(&module(body, seed)).expect("it can be bounded"), 0), Ok(ints(&[-16])));
+    // More than it may have is that, also where it declares less itself.
+    let text = text("(i64.extend_i32_s (memory.grow (i32.const 70000)))", "");
+    let small = wat::parse_str(text.replace("(memory (export \"memory\") 1)", "(memory (export \"memory\") 1 2)"));
+    let bounded = bound_module(&small.expect("it is a module")).expect("it can be bounded");
+    assert_eq!(run(&bounded, 0), Err("\u{1}m".into()));
+    // A reference to a function that its export alone declares.
+    let body = "(call_indirect $t (type $give) (i32.const 0))";
+    let more = r#"(type $give (func (result i64))) (table $t 1 funcref) (elem (i32.const 0) $given)
+        (func $given (export "given") (result i64) (drop (ref.func $given)) (i64.const 7))"#;
+    assert_eq!(run(&bound_module(&module(body, more)).expect("it can be bounded"), 0), Ok(ints(&[7])));
+}
+
 #[test]
 fn what_cannot_be_bounded_says_why() {
     let refused = |module: Vec<u8>| bound_module(&module).expect_err("it cannot be bounded").to_string();
@@ -180,6 +271,16 @@ fn what_cannot_be_bounded_says_why() {
     assert!(refused(b"nothing".to_vec()).contains("cannot be read"));
     let component = bound(TransformId::from_bytes([0; 32]), &wat::parse_str("(component)").expect("it is one"));
     assert!(matches!(&component, Err(BoundError::Unbounded(reason)) if reason.contains("0 modules")), "{component:?}");
+    // What it lifts is not what its module calls so: a join would call the one, and a bundle the other.
+    let lifted = r#"(component
+        (core module $m (memory (export "memory") 1)
+            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 8))
+            (func (export "mezze:features/computation@0.1.0#run") (param i32 i32 i32) (result i32) (i32.const 64))
+            (func (export "other") (result i32) (i32.const 64)))
+        (core instance $i (instantiate $m))
+        (func (export "run") (result u32) (canon lift (core func $i "other"))))"#;
+    let lifted = bound(TransformId::from_bytes([0; 32]), &wat::parse_str(lifted).expect("it is one"));
+    assert!(matches!(&lifted, Err(BoundError::Unbounded(reason)) if reason.contains("toolchains name")), "{lifted:?}");
     let module = bound(TransformId::from_bytes([0; 32]), &wat::parse_str("(module)").expect("it is one"));
     assert!(matches!(&module, Err(BoundError::Unbounded(reason)) if reason.contains("a module, no component")), "{module:?}");
 }

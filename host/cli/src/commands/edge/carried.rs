@@ -35,12 +35,12 @@ pub(super) fn of_repository(global: &Global, left_out: &[String], output: Output
             // It says so where the files have something newer.
             context.applied().await?;
         }
-        of_context(&context, left_out).await
+        of_context(&context, left_out, None).await
     })
 }
 
-/// The same of a repository that was loaded.
-pub(super) async fn of_context(context: &Context, left_out: &[String]) -> Outcome<Vec<Carried>> {
+/// The same of a repository that was loaded. What cannot be in a bundle is an error, or where there is an output, a warning there.
+pub(super) async fn of_context(context: &Context, left_out: &[String], warn: Option<Output>) -> Outcome<Vec<Carried>> {
     let needed = needed(context).await?;
     for view in left_out {
         if !needed.values().any(|views| views.contains(view)) {
@@ -58,11 +58,18 @@ pub(super) async fn of_context(context: &Context, left_out: &[String]) -> Outcom
             Failure::input(format!("the registry {} does not keep the transform {id} of {of_views}", registry.place()))
                 .hint("`mezze apply` where its component is puts it there")
         })?;
-        let bounded = mezze_bounds::bound(id, &bytes).map_err(|error| {
-            let views = views.iter().map(|view| format!("--leave-out {view}")).collect::<Vec<_>>().join(" ");
-            Failure::input(format!("the transform {id} of {of_views} cannot be in a bundle: {error}"))
-                .hint(format!("{views} leaves it out; its features are INVALID there then"))
-        })?;
+        let bounded = match mezze_bounds::bound(id, &bytes) {
+            Ok(bounded) => bounded,
+            Err(error) => {
+                let message = format!("the transform {id} of {of_views} cannot be in a bundle: {error}");
+                if let Some(output) = warn {
+                    output.note(&format!("warning: {message}; its features are INVALID here"));
+                    continue;
+                }
+                let flags = views.iter().map(|view| format!("--leave-out {view}")).collect::<Vec<_>>().join(" ");
+                return Err(Failure::input(message).hint(format!("{flags} leaves it out; its features are INVALID there then")));
+            }
+        };
         carried.push(Carried { views, bounded });
     }
     Ok(carried)
