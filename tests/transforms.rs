@@ -174,6 +174,35 @@ fn a_transform_goes_from_its_source_to_training_and_serving() {
     assert_eq!(info["transforms"].as_array().map(Vec::len), Some(1), "{info}");
 }
 
+/// What the page says of components, done as it says: its commands, with its function in the project that they make.
+#[test]
+fn the_session_of_the_page_on_transforms_can_be_had() {
+    let page = include_str!("../docs/TRANSFORMS.md");
+    let after = |start: &str| page.split(start).nth(1).unwrap_or_else(|| panic!("the page has no {start}"));
+    let session = after("```text\n$ mezze transform new").split("```").next().expect("it ends");
+    let session = format!("$ mezze transform new{session}");
+    let function = after("```rust\nmezze_transform::rows!").split("```").next().expect("it ends");
+    let repo = Repo::new("entities: []\n");
+    let mut said = String::new();
+    let mut commands = 0;
+    for line in session.lines() {
+        let Some(command) = line.strip_prefix("$ mezze ") else {
+            assert!(said.contains(line), "{said} is not {line}");
+            continue;
+        };
+        let arguments: Vec<&str> = command.split(' ').collect();
+        said = if arguments[..2] == ["transform", "build"] {
+            repo.write(&format!("{}/src/lib.rs", arguments[2]), &format!("mezze_transform::rows!{function}"));
+            build(&repo, arguments[2])
+        } else {
+            repo.run(&arguments)
+        };
+        commands += 1;
+    }
+    assert_eq!(commands, 4, "{session}");
+    assert!(said.contains("\"light\""), "{said}");
+}
+
 #[test]
 fn another_transform_needs_another_apply_and_snapshot() {
     let repo = with_a_transform_of_its_own();
