@@ -280,6 +280,29 @@ feature_services:
   - { name: all, features: [ratios, risk, chained] }
 ";
 
+const BATCH: &str = "
+entities:
+  - { name: user, join_keys: [user_id] }
+sources:
+  - { name: users, path: data/users.csv, timestamp_field: ts }
+batch_feature_views:
+  - name: ratios
+    entities: [user]
+    source: users
+    ttl: 90d
+    inputs: [{ name: income, dtype: float64 }, { name: debt, dtype: float64 }]
+    schema: [{ name: share, dtype: float64, expression: 'coalesce(debt, 0) / income' }]
+  - name: risk
+    entities: [user]
+    source: users
+    ttl: 90d
+    inputs: [{ name: income, dtype: float64 }, { name: debt, dtype: float64 }, { name: loan_amnt, dtype: int64 }]
+    transform: { component: burden.wasm }
+    schema: [{ name: burden, dtype: float64 }, { name: grade, dtype: string }]
+feature_services:
+  - { name: all, features: [ratios, risk] }
+";
+
 /// What is computed when a view is materialised is what a join computes: also where there is no row, or it is too old.
 #[test]
 fn what_is_computed_at_write_time_is_what_joins_compute() {
@@ -321,6 +344,28 @@ fn what_is_computed_at_write_time_is_what_joins_compute() {
     assert_eq!(column(served.as_bytes(), "never_null").0, json!([1, 2, -1, null, null]));
     assert_eq!(column(served.as_bytes(), "sum").0[4], json!(-102.0));
 
+    // The same as a batch feature view.
+    let batch = Repo::new(BATCH);
+    batch.write("data/users.csv", &std::fs::read_to_string(repo.path("data/users.csv")).expect("it is there"));
+    std::fs::copy(repo.path("burden.wasm"), batch.path("burden.wasm")).expect("it can be copied");
+    batch.write("labels.csv", &format!("user_id,event_timestamp\n{labels}"));
+    batch.run(&["apply"]);
+    assert!(batch.run(&["apply"]).contains("nothing has changed"));
+    batch.run(&["materialize", "2020-01-01", "2030-01-01"]);
+    batch.write("request.json", &json!({ "feature_service": "all", "entities": { "user_id": users } }).to_string());
+    let as_batch = batch.run(&arguments);
+    for feature in ["share", "burden", "grade"] {
+        assert_eq!(column(as_batch.as_bytes(), feature), column(served.as_bytes(), feature), "{feature}");
+    }
+    batch.run(&["get-historical-features", "--entities", "labels.csv", "--service", "all", "--out", "set.json"]);
+    let set = std::fs::read_to_string(batch.path("set.json")).expect("it was written");
+    for (line, row) in set.lines().zip(&rows) {
+        let found: Json = serde_json::from_str(line).expect("it is JSON");
+        for feature in ["share", "burden", "grade"] {
+            assert_eq!(found.get(feature), row.get(feature), "{feature}: {found}");
+        }
+    }
+
     let refused = |definitions: &str, said: &str| {
         repo.write("features/all.yaml", definitions);
         let run = repo.try_run(&["plan"]);
@@ -328,6 +373,10 @@ fn what_is_computed_at_write_time_is_what_joins_compute() {
         assert!(run.stderr.contains(said), "{}", run.stderr);
     };
     refused(&WRITTEN.replace("coalesce(debt, 0) / income", "CAST(now() AS int64) + income"), "when no request is there");
+    refused(&BATCH.replace("    source: users\n", ""), "`source`");
+    refused(&BATCH.replace("source: users", "source: nobody"), "`nobody`");
+    refused(&BATCH.replace("coalesce(debt, 0) / income", "CAST(now() AS int64) + income"), "when no request is there");
+    refused(&BATCH.replace("    ttl: 90d\n", "    online: true\n"), "a batch feature view has no key `online`");
     refused(
         &WRITTEN.replace("sources: [ratios, risk]", "sources: [ratios, risk]\n    write_to_online_store: true"),
         "computed from one feature view alone",

@@ -205,6 +205,11 @@ pub(crate) static FEATURES: Object = Object {
             Form::List(&Form::Object(&ON_DEMAND_FEATURE_VIEW)),
             "Features that are computed when they are asked for.",
         ),
+        optional(
+            "batch_feature_views",
+            Form::List(&Form::Object(&BATCH_FEATURE_VIEW)),
+            "Features that are computed from one source when they are materialised.",
+        ),
         optional("feature_services", Form::List(&Form::Object(&FEATURE_SERVICE)), "Named selections of features."),
     ],
 };
@@ -269,45 +274,79 @@ pub(crate) static REQUEST_SOURCE: Object = Object {
     ],
 };
 
+/// Keys of everything that has rows of a source.
+const ENTITIES: Key = optional(
+    "entities",
+    Form::List(&Form::Name),
+    "The entities that its rows are about; none for one row that is about everything.",
+);
+const TTL: Key =
+    optional("ttl", Form::Span, "How long a row counts after its event time, such as 1d or 90m; 0 (the default) for ever.");
+const AVAILABLE_AFTER: Key = optional(
+    "available_after",
+    Form::Span,
+    "When a row could really be served, counted from its event time: training sees it no earlier. 0 if not given.",
+);
+const AVAILABLE: Key = optional(
+    "available",
+    Form::Choice(&["event", "created"]),
+    "What available_after counts from: the event time (the default), or the later of event and created time.",
+);
+const ROW_AUDIENCE: Key = optional(
+    "audience",
+    Form::Choice(&["server", "public"]),
+    "Who may hold its rows: only servers (the default), or browsers and plug-in hosts too.",
+);
+const GROUP: Key = optional(
+    "group",
+    Form::Name,
+    "Views of the same join keys and group are packed together; give views another group where cadence, width or audience differ.",
+);
+const RETAIN: Key =
+    optional("retain", Form::Span, "Rows older than this are dropped at compaction; twice the ttl if not given, 0 keeps them.");
+const LATENESS: Key = optional("lateness", Form::Span, "How late rows may come, for sources that are not files. 0 if not given.");
+
 pub(crate) static FEATURE_VIEW: Object = Object {
     noun: "feature view",
     keys: &[
         required("name", Form::Name, "Its name."),
-        optional(
-            "entities",
-            Form::List(&Form::Name),
-            "The entities that its rows are about; none for one row that is about everything.",
-        ),
+        ENTITIES,
         required("source", Form::Name, "The source of its rows."),
-        optional("ttl", Form::Span, "How long a row counts after its event time, such as 1d or 90m; 0 (the default) for ever."),
+        TTL,
         optional("schema", Form::List(&Form::Object(&FIELD)), "Its features; all other columns of the source if not given."),
         optional("online", Form::Flag, "Whether it is materialised and served; true if not given."),
+        AVAILABLE_AFTER,
+        AVAILABLE,
+        ROW_AUDIENCE,
+        GROUP,
+        RETAIN,
+        LATENESS,
+        DESCRIPTION,
+        OWNER,
+        TAGS,
+    ],
+};
+
+pub(crate) static BATCH_FEATURE_VIEW: Object = Object {
+    noun: "batch feature view",
+    keys: &[
+        required("name", Form::Name, "Its name."),
+        ENTITIES,
+        required("source", Form::Name, "The source of the rows that it computes from."),
+        required("inputs", Form::List(&Form::Object(&FIELD)), "The columns of that source that it computes from."),
+        required("schema", Form::List(&Form::Object(&ON_DEMAND_FEATURE)), "Its features."),
         optional(
-            "available_after",
-            Form::Span,
-            "When a row could really be served, counted from its event time: training sees it no earlier. 0 if not given.",
+            "transform",
+            Form::Object(&TRANSFORM),
+            "The component that computes all of its features, where they are no expressions.",
         ),
-        optional(
-            "available",
-            Form::Choice(&["event", "created"]),
-            "What available_after counts from: the event time (the default), or the later of event and created time.",
-        ),
-        optional(
-            "audience",
-            Form::Choice(&["server", "public"]),
-            "Who may hold its rows: only servers (the default), or browsers and plug-in hosts too.",
-        ),
-        optional(
-            "group",
-            Form::Name,
-            "Views of the same join keys and group are packed together; give views another group where cadence, width or audience differ.",
-        ),
-        optional(
-            "retain",
-            Form::Span,
-            "Rows older than this are dropped at compaction; twice the ttl if not given, 0 keeps them.",
-        ),
-        optional("lateness", Form::Span, "How late rows may come, for sources that are not files. 0 if not given."),
+        TTL,
+        AVAILABLE_AFTER,
+        AVAILABLE,
+        ROW_AUDIENCE,
+        GROUP,
+        RETAIN,
+        LATENESS,
         DESCRIPTION,
         OWNER,
         TAGS,

@@ -317,6 +317,12 @@ impl Drafts {
                 self.on_demand.push(Draft { file: name.clone(), place: node.place, object });
             }
         }
+        for node in file.list("batch_feature_views") {
+            if let Some((rows, computed)) = batch_view(node, problems) {
+                self.views.push(Draft { file: name.clone(), place: node.place, object: rows });
+                self.on_demand.push(Draft { file: name.clone(), place: node.place, object: computed });
+            }
+        }
         for node in file.list("feature_services") {
             if let Some(object) = feature_service(node, problems) {
                 self.services.push(Draft { file: name.clone(), place: node.place, object });
@@ -443,9 +449,10 @@ fn source(node: &Node, problems: &mut Problems<'_>) -> Option<Source> {
     })
 }
 
-fn schema(fields: &Fields<'_>, problems: &mut Problems<'_>) -> Vec<FeatureSchema> {
+/// The fields of a list.
+fn schema(fields: &Fields<'_>, key: &str, problems: &mut Problems<'_>) -> Vec<FeatureSchema> {
     let mut schema: Vec<FeatureSchema> = Vec::new();
-    for node in fields.list("schema") {
+    for node in fields.list(key) {
         let Some(field) = Fields::read(node, &keys::FIELD, problems) else { continue };
         let (Some(name), Some(value_type)) = (field.text("name"), field.value_type("dtype")) else { continue };
         if schema.iter().any(|known| known.name == name) {
@@ -459,17 +466,34 @@ fn schema(fields: &Fields<'_>, problems: &mut Problems<'_>) -> Vec<FeatureSchema
 
 fn request_source(node: &Node, problems: &mut Problems<'_>) -> Option<RequestSource> {
     let fields = Fields::read(node, &keys::REQUEST_SOURCE, problems)?;
-    Some(RequestSource { schema: schema(&fields, problems), name: fields.text("name")?, about: about(&fields) })
+    Some(RequestSource { schema: schema(&fields, "schema", problems), name: fields.text("name")?, about: about(&fields) })
 }
 
 fn feature_view(node: &Node, problems: &mut Problems<'_>) -> Option<DraftView> {
     let fields = Fields::read(node, &keys::FEATURE_VIEW, problems)?;
-    let schema = schema(&fields, problems);
     let name = fields.text("name")?;
     if name.contains("__") {
         let message = format!("the feature view `{name}` has `__` in its name, which separates view and feature in long names");
         problems.add(fields.place_of("name"), message);
     }
+    view_of_rows(name, &fields, "schema", problems)
+}
+
+/// A batch feature view is two: rows of its source, which are not served, and what is computed from them when they are materialised.
+fn batch_view(node: &Node, problems: &mut Problems<'_>) -> Option<(DraftView, DraftOnDemand)> {
+    let fields = Fields::read(node, &keys::BATCH_FEATURE_VIEW, problems)?;
+    let mut computed = computed_view(&fields, problems)?;
+    let mut rows = view_of_rows(format!("{}.source", computed.view.name), &fields, "inputs", problems)?;
+    rows.view.online = false;
+    computed.view.sources = vec![rows.view.name.clone()];
+    computed.view.write_to_online_store = true;
+    computed.source_places = vec![rows.source_place];
+    Some((rows, computed))
+}
+
+/// A view of the rows of a source, with the features that the list of this key names.
+fn view_of_rows(name: String, fields: &Fields<'_>, features: &str, problems: &mut Problems<'_>) -> Option<DraftView> {
+    let schema = schema(fields, features, problems);
     let ttl = fields.span("ttl").unwrap_or(Span::ZERO);
     let view = FeatureView {
         name,
@@ -490,7 +514,7 @@ fn feature_view(node: &Node, problems: &mut Problems<'_>) -> Option<DraftView> {
         group: fields.text("group"),
         retain: fields.span("retain").unwrap_or_else(|| Span::from_nanos(ttl.nanos().saturating_mul(2))),
         lateness: fields.span("lateness").unwrap_or(Span::ZERO),
-        about: about(&fields),
+        about: about(fields),
     };
     if view.retain < view.ttl && view.retain != Span::ZERO {
         let message = format!("retain ({}) is less than ttl ({}): rows would go that still count", view.retain, view.ttl);
@@ -505,6 +529,11 @@ fn feature_view(node: &Node, problems: &mut Problems<'_>) -> Option<DraftView> {
 
 fn on_demand_view(node: &Node, problems: &mut Problems<'_>) -> Option<DraftOnDemand> {
     let fields = Fields::read(node, &keys::ON_DEMAND_FEATURE_VIEW, problems)?;
+    computed_view(&fields, problems)
+}
+
+/// A view whose features are computed.
+fn computed_view(fields: &Fields<'_>, problems: &mut Problems<'_>) -> Option<DraftOnDemand> {
     let name = fields.text("name")?;
     if name.contains("__") {
         let message = format!("the view `{name}` has `__` in its name, which separates view and feature in long names");
@@ -539,7 +568,7 @@ fn on_demand_view(node: &Node, problems: &mut Problems<'_>) -> Option<DraftOnDem
         expression_places.push(field.place_of("expression"));
     }
     if fields.list("schema").is_empty() {
-        problems.add(fields.place_of("schema"), format!("the on-demand feature view `{name}` has no features"));
+        problems.add(fields.place_of("schema"), format!("the view `{name}` has no features"));
     }
     Some(DraftOnDemand {
         view: OnDemandFeatureView {
@@ -548,7 +577,7 @@ fn on_demand_view(node: &Node, problems: &mut Problems<'_>) -> Option<DraftOnDem
             features,
             transform,
             write_to_online_store: fields.flag("write_to_online_store").unwrap_or(false),
-            about: about(&fields),
+            about: about(fields),
         },
         source_places: fields.list("sources").iter().map(|node| node.place).collect(),
         expression_places,
