@@ -369,6 +369,14 @@ fn a_bundle_carries_what_was_applied_and_what_is_served() {
     assert!(run.stderr.contains("--leave-out nothing: no on-demand view of this name has a transform"), "{}", run.stderr);
     let built = repo.run(&["edge", "build", "spin", "--out", "other", "--leave-out", "hostile"]);
     assert!(built.contains("of risk (") && !built.contains("of hostile"), "{built}");
+    // A component that only an old snapshot needs, and that nobody has, keeps no bundle from being made.
+    let kept = std::fs::read_dir(repo.path("data/registry/transforms")).expect("it is there");
+    let old = mezze_runtime::transform_id(&guests::component("hostile")).to_string();
+    assert_eq!(kept.count(), 3);
+    std::fs::remove_file(repo.path(&format!("data/registry/transforms/{old}.wasm"))).expect("it is there");
+    let run = repo.try_run(&["edge", "build", "component", "--out", "component"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(run.stderr.contains(&format!("does not keep the transform {old} of `hostile`")), "{}", run.stderr);
     let run = repo.try_run(&["edge", "build", "fastly", "--out", "fastly", "--viceroy", "/nowhere/viceroy"]);
     assert_eq!(run.code, Some(1), "{}", run.stderr);
     assert!(
@@ -377,6 +385,19 @@ fn a_bundle_carries_what_was_applied_and_what_is_served() {
         run.stderr
     );
     assert!(!repo.path("fastly").exists(), "nothing is half-written");
+}
+
+/// What computes from features that are not for everyone may say something about them itself.
+#[test]
+fn a_browser_gets_no_transform_of_views_that_are_not_public() {
+    let repo = served();
+    let built = repo.run(&["edge", "build", "browser", "--out", "public"]);
+    assert!(built.contains("of risk (") && built.contains("of hostile ("), "{built}");
+    repo.write("features/all.yaml", &DEFINITIONS.replace("audience: public, ", ""));
+    repo.run(&["apply"]);
+    let private = repo.run(&["edge", "build", "browser", "--expressions", "--out", "private"]);
+    assert!(!private.contains("carries") && !repo.path("private/transforms").exists(), "{private}");
+    assert!(repo.run(&["edge", "build", "spin", "--out", "spin"]).contains("of hostile ("));
 }
 
 /// A transform as it is written by hand: of a deed it makes 42.

@@ -1,5 +1,5 @@
-//! Bundles of Mezze for the edges, and the component for hosts of one's own: what each vendor's own tool deploys. They are built with this crate and carried in it, so
-//! whoever has it needs no wasm toolchain.
+//! Bundles of Mezze for the edges, what each vendor's own tool deploys, and the component for hosts of one's own. They are built
+//! with this crate and carried in it, so whoever has it needs no wasm toolchain.
 
 mod local;
 mod manifest;

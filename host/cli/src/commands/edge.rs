@@ -131,7 +131,7 @@ mod bundles {
             Some(program) => settings.with_viceroy(program.clone()),
             None => settings,
         };
-        let carried = carried::of_repository(global, &args.leave_out, output)?;
+        let carried = carried::of_repository(global, target, &args.leave_out, output)?;
         let settings = settings.with_transforms(carried.iter().map(|carried| carried.bounded.clone()).collect());
         let files = files(target, &settings)?;
         check(target, &files).map_err(|error| Failure::of(Exit::Limit, &error))?;

@@ -32,7 +32,7 @@ pub(in crate::commands) fn run(args: &EdgeDevArgs, global: &Global, output: Outp
         let keys = Arc::new(ReplicaKeys::open(context.store(args.from.as_deref())?, export::audience(&args.target)).await?);
         let listen = free_address(args.port)?;
         let folder = tempfile::tempdir().map_err(|error| Failure::of(Exit::Failed, &error))?;
-        let transforms = super::carried::of_context(&context, &[], Some(output)).await?;
+        let transforms = super::carried::of_context(&context, target, &[], false).await?;
         let transforms = transforms.into_iter().map(|carried| carried.bounded).collect();
         let mut local = Local { target, program, folder, keys, listen, variables, transforms, child: None };
         local.begin().await?;
