@@ -110,10 +110,9 @@ fn less(a: f64, b: f64) -> bool {
 }
 
 impl Column<'static> {
-    /// This column, unless the one it was made of has no values of its lane: then it is null.
+    /// This column, unless the one it was made of has no integers: then it is null.
     fn or_null(self, from: &Column<'_>) -> Self {
-        let fits = matches!(from.values, Values::Int(_) | Values::Float(_));
-        if fits { self } else { Self::null() }
+        if matches!(from.values, Values::Int(_)) { self } else { Self::null() }
     }
 }
 

@@ -128,6 +128,23 @@ fn shown(column: &ExpressionColumn<'_>, row: usize) -> String {
     }
 }
 
+/// A program that nobody's compiler makes: what it computes of a lane that a function does not take is null in every row.
+#[test]
+fn a_lane_that_a_function_does_not_take_gives_nulls_and_nothing_shorter() {
+    for function in [Function::IntToFloat, Function::Not] {
+        let steps = vec![
+            ProgramStep { function, arguments: [0].into() },
+            ProgramStep { function: Function::Coalesce, arguments: [1, 2].into() },
+        ];
+        let program = Program::new(2, Vec::new(), steps, vec![2, 3]).expect("it is well-formed");
+        let columns =
+            vec![ExpressionColumn::floats(vec![0.5, 1.5], None), ExpressionColumn::floats(vec![2.5, 3.5], Some(vec![1, 0]))];
+        let made = program.run(columns, 2);
+        assert_eq!([shown(&made[0], 0), shown(&made[0], 1)], ["null", "null"], "{function:?}");
+        assert_eq!([shown(&made[1], 0), shown(&made[1], 1)], ["float 4004000000000000", "null"], "{function:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
 
