@@ -27,10 +27,12 @@ impl Refusal {
         Self { status: 503, class: "FeastError", message: message.into(), retry_after_seconds: Some(1) }
     }
 
-    /// A component had to be stopped. The next request may do better.
+    /// A component had to be stopped, on a host where that ends the request. The next may do better.
     #[cfg(feature = "expressions")]
-    pub fn overrun(stopped: &crate::ViewFault) -> Self {
-        Self { status: 503, class: "FeastError", message: stopped.to_string(), retry_after_seconds: None }
+    pub fn of_overrun(features: &crate::Response<'_>, transforms: &dyn crate::RunTransforms) -> Option<Self> {
+        let stopped = features.faults.iter().find(|fault| fault.fault.kind.is_overrun())?;
+        let refusal = || Self { retry_after_seconds: None, ..Self::unavailable(stopped.to_string()) };
+        transforms.overrun_ends_request().then(refusal)
     }
 
     /// Appends the body of the response. It is JSON, whatever media type the client accepts.

@@ -184,6 +184,31 @@ impl core::error::Error for TransformFault {}
 
 #[cfg(feature = "transforms")]
 impl TransformFault {
+    /// What a component said of its own failure. It goes into logs, a line a fault: not all of a long text, and no control characters.
+    pub fn refused(said: &str) -> Self {
+        let plain = |letter: char| if letter.is_control() { ' ' } else { letter };
+        Self { kind: TransformFaultKind::Refused, message: said.chars().take(SAID_CHARS_MAX).map(plain).collect() }
+    }
+
+    /// A call has more rows than can be counted on its way.
+    pub fn too_many_rows(rows: usize) -> Self {
+        Self::refused(&format!("{rows} rows are too many for one call"))
+    }
+
+    /// A call with so many rows used up its instructions.
+    pub fn fuel(limits: &TransformLimits, rows: usize) -> Self {
+        let fuel = limits.fuel_of(rows);
+        let message = format!("it took more than the {fuel} instructions that {rows} rows may take");
+        Self { kind: TransformFaultKind::Fuel, message }
+    }
+
+    /// It gives more than a call with so many rows may, as was seen before all of it was read.
+    pub fn output_size(limits: &TransformLimits, rows: usize) -> Self {
+        let bytes = limits.output_bytes_of(rows);
+        let message = format!("it gave more than the {bytes} bytes that {rows} rows may give");
+        Self { kind: TransformFaultKind::OutputSize, message }
+    }
+
     fn bad_output(message: String) -> Self {
         Self { kind: TransformFaultKind::BadOutput, message }
     }
@@ -324,6 +349,10 @@ impl fmt::Display for ViewFault {
     }
 }
 
+/// Characters of what a component says of itself.
+#[cfg(feature = "transforms")]
+const SAID_CHARS_MAX: usize = 1_000;
+
 #[cfg(test)]
 mod tests {
     use alloc::string::ToString as _;
@@ -338,6 +367,14 @@ mod tests {
             let error = wrong.parse::<TransformId>().unwrap_err();
             assert!(error.contains("64 hex digits"), "{error}");
         }
+    }
+
+    #[cfg(feature = "transforms")]
+    #[test]
+    fn what_a_component_says_is_a_line() {
+        assert_eq!(TransformFault::refused("row 1:\n\tno\u{1}").message, "row 1:  no ");
+        assert_eq!(TransformFault::refused(&"é".repeat(1_001)).message, "é".repeat(1_000));
+        assert_eq!(TransformFault::refused("").kind, TransformFaultKind::Refused);
     }
 
     #[test]

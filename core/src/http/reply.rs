@@ -219,14 +219,11 @@ impl Ask {
         pages: &[Option<PageRef<'_>>],
     ) -> Result<HttpResponse, AnswerError> {
         #[cfg(feature = "expressions")]
-        let features = {
-            let features = plan.answer_with(pages, served.transforms)?;
-            let stopped = features.faults.iter().find(|fault| fault.fault.kind.is_overrun());
-            if let Some(stopped) = stopped.filter(|_| served.transforms.overrun_ends_request()) {
-                return Ok(HttpResponse { faults: features.faults.clone(), ..self.refused(&Refusal::overrun(stopped)) });
-            }
-            features
-        };
+        let features = plan.answer_with(pages, served.transforms)?;
+        #[cfg(feature = "expressions")]
+        if let Some(refusal) = Refusal::of_overrun(&features, served.transforms) {
+            return Ok(HttpResponse { faults: features.faults, ..self.refused(&refusal) });
+        }
         #[cfg(not(feature = "expressions"))]
         let features = plan.answer(pages)?;
         let mut body = Vec::new();

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 
 use mezze_core::{ExpressionColumn, TransformCall, TransformFault, Values};
 
-use crate::fault::{refused, stopped};
+use crate::fault::stopped;
 
 /// The bytes of a call; `None` where it has more of something than a number of 32 bits can say.
 pub(crate) fn of_call(number: usize, call: &TransformCall<'_>) -> Option<Vec<u8>> {
@@ -34,7 +34,7 @@ pub(crate) fn read_result(bytes: &[u8], call: &TransformCall<'_>) -> Result<Vec<
             let mut from = Reader(columns);
             from.columns().filter(|_| from.0.is_empty()).ok_or_else(odd)
         }
-        [1, message @ ..] => Err(core::str::from_utf8(message).map_or_else(|_| odd(), refused)),
+        [1, message @ ..] => Err(core::str::from_utf8(message).map_or_else(|_| odd(), TransformFault::refused)),
         [2, letter] => Err(stopped(*letter, call)),
         _ => Err(odd()),
     }

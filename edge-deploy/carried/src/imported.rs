@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use mezze_core::{ExpressionColumn, NoTransforms, RunTransforms, TransformCall, TransformFault, TransformId, Values};
 
-use crate::fault::{refused, stopped, too_many_rows};
+use crate::fault::stopped;
 use crate::{ids, number_of};
 
 /// What wit/carried.wit declares.
@@ -23,7 +23,9 @@ pub struct Linked;
 impl RunTransforms for Linked {
     fn run(&self, call: &TransformCall<'_>) -> Result<Vec<ExpressionColumn<'static>>, TransformFault> {
         let Some(number) = number_of(&wit::digests(), call) else { return NoTransforms.run(call) };
-        let (Ok(number), Ok(rows)) = (u32::try_from(number), u32::try_from(call.rows)) else { return Err(too_many_rows(call)) };
+        let (Ok(number), Ok(rows)) = (u32::try_from(number), u32::try_from(call.rows)) else {
+            return Err(TransformFault::too_many_rows(call.rows));
+        };
         let limits = &call.transform.limits;
         let inputs: Vec<wit::Column> = call.inputs.iter().map(column_in).collect();
         wit::limit(number, limits.fuel_of(call.rows), limits.memory_bytes, limits.output_bytes_of(call.rows));
@@ -31,7 +33,7 @@ impl RunTransforms for Linked {
             Ok(columns) => Ok(columns.into_iter().map(column_out).collect()),
             Err(said) => Err(match &said[..] {
                 [1, letter] => stopped(*letter, call),
-                said => core::str::from_utf8(said).map_or_else(|_| stopped(b'b', call), refused),
+                said => core::str::from_utf8(said).map_or_else(|_| stopped(b'b', call), TransformFault::refused),
             }),
         }
     }

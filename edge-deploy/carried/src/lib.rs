@@ -15,7 +15,6 @@ use alloc::vec::Vec;
 
 use mezze_core::{ExpressionColumn, NoTransforms, RunTransforms, TransformCall, TransformFault, TransformId};
 
-pub use fault::{refused, stopped};
 #[cfg(feature = "imported")]
 pub use imported::Linked;
 
@@ -36,7 +35,7 @@ impl Carried {
 impl RunTransforms for Carried {
     fn run(&self, call: &TransformCall<'_>) -> Result<Vec<ExpressionColumn<'static>>, TransformFault> {
         let Some(number) = number_of(&(self.digests)(), call) else { return NoTransforms.run(call) };
-        let asked = bytes::of_call(number, call).ok_or_else(|| fault::too_many_rows(call))?;
+        let asked = bytes::of_call(number, call).ok_or_else(|| TransformFault::too_many_rows(call.rows))?;
         bytes::read_result(&(self.run)(&asked), call)
     }
 

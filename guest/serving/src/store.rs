@@ -149,8 +149,6 @@ fn write_answer(
     accepted: mezze::MediaType,
     out: &mut Vec<u8>,
 ) -> Result<(), mezze::Refusal> {
-    use mezze_core::RunTransforms as _;
-
     #[cfg(feature = "browser")]
     let carried = {
         use crate::bindings::mezze::features::calls;
@@ -160,10 +158,8 @@ fn write_answer(
     let carried = mezze_carried::Linked;
     let unavailable = |error: mezze::AnswerError| mezze::Refusal::unavailable(error.to_string());
     let features = plan.answer_with(pages, &carried).map_err(unavailable)?;
-    if carried.overrun_ends_request()
-        && let Some(stopped) = features.faults.iter().find(|fault| fault.fault.kind.is_overrun())
-    {
-        return Err(mezze::Refusal::overrun(stopped));
+    if let Some(refusal) = mezze::Refusal::of_overrun(&features, &carried) {
+        return Err(refusal);
     }
     features.write(accepted, out).map_err(|error| unavailable(mezze::AnswerError::Value { error }))
 }

@@ -101,6 +101,7 @@ pub(crate) fn rewrite(body: &FunctionBody<'_>, with: &Rewrite<'_>) -> Result<Fun
         out: Vec::new(),
         added: with.added,
         level: 0,
+        // Its locals are cleared for each call.
         cost: 1 + i64::from(first / 128),
         straight: 0,
         step,
@@ -182,7 +183,7 @@ impl<'b> Writer<'_, 'b> {
     }
 
     fn enter(&mut self) {
-        let (depth, why, label) = (self.added.depth, self.added.why, self.level + STOPPED + 1);
+        let depth = self.added.depth;
         self.push([
             Instruction::GlobalGet(depth),
             Instruction::I32Const(self.step),
@@ -191,13 +192,21 @@ impl<'b> Writer<'_, 'b> {
             Instruction::GlobalGet(depth),
             Instruction::I32Const(DEPTH_MAX),
             Instruction::I32GtU,
+        ]);
+        self.overflow_if();
+        self.check_fuel();
+    }
+
+    /// Leaves where what is on the stack is true: a stack is full.
+    fn overflow_if(&mut self) {
+        let (why, label) = (self.added.why, self.level + STOPPED + 1);
+        self.push([
             Instruction::If(BlockType::Empty),
             Instruction::I32Const(Why::Stack.letter()),
             Instruction::GlobalSet(why),
             Instruction::Br(label),
             Instruction::End,
         ]);
-        self.check_fuel();
     }
 
     /// What stands behind the body.
@@ -310,10 +319,10 @@ impl<'b> Writer<'_, 'b> {
                 return Err(BoundError::Unbounded("it changes a table, which cannot be reset behind a call".into()));
             }
             Operator::I32DivS | Operator::I32DivU | Operator::I32RemS | Operator::I32RemU => {
-                self.check_division_32(matches!(operator, Operator::I32DivS));
+                self.check_division(ValType::I32, matches!(operator, Operator::I32DivS));
             }
             Operator::I64DivS | Operator::I64DivU | Operator::I64RemS | Operator::I64RemU => {
-                self.check_division_64(matches!(operator, Operator::I64DivS));
+                self.check_division(ValType::I64, matches!(operator, Operator::I64DivS));
             }
             _ => {}
         }
@@ -324,20 +333,11 @@ impl<'b> Writer<'_, 'b> {
 
     /// The stack in memory grows down to address 0, and what is below has the largest addresses.
     fn check_stack(&mut self, pointer: u32) {
-        let (why, label) = (self.added.why, self.level + STOPPED + 1);
-        self.push([
-            Instruction::GlobalGet(pointer),
-            Instruction::I32Const(0),
-            Instruction::I32LtS,
-            Instruction::If(BlockType::Empty),
-            Instruction::I32Const(Why::Stack.letter()),
-            Instruction::GlobalSet(why),
-            Instruction::Br(label),
-            Instruction::End,
-        ]);
+        self.push([Instruction::GlobalGet(pointer), Instruction::I32Const(0), Instruction::I32LtS]);
+        self.overflow_if();
     }
 
-    /// What moves many bytes costs by their number, which lies on the stack: 1 for eight.
+    /// What moves many bytes costs 1 for each; their number lies on the stack.
     fn count_bytes(&mut self) {
         let fuel = self.added.fuel;
         let bytes = self.temporaries.get(ValType::I32, 0);
@@ -353,44 +353,26 @@ impl<'b> Writer<'_, 'b> {
     }
 
     /// A division by zero, and the one quotient that is too large.
-    fn check_division_32(&mut self, signed: bool) {
-        let divisor = self.temporaries.get(ValType::I32, 0);
-        self.push([Instruction::LocalTee(divisor), Instruction::LocalGet(divisor), Instruction::I32Eqz]);
+    fn check_division(&mut self, integers: ValType, signed: bool) {
+        let (zero, minus_one, least, equal) = match integers {
+            ValType::I32 => (Instruction::I32Eqz, Instruction::I32Const(-1), Instruction::I32Const(i32::MIN), Instruction::I32Eq),
+            _ => (Instruction::I64Eqz, Instruction::I64Const(-1), Instruction::I64Const(i64::MIN), Instruction::I64Eq),
+        };
+        let divisor = self.temporaries.get(integers, 0);
+        self.push([Instruction::LocalTee(divisor), Instruction::LocalGet(divisor), zero]);
         self.trap_if();
         if signed {
-            let dividend = self.temporaries.get(ValType::I32, 1);
+            let dividend = self.temporaries.get(integers, 1);
             self.push([
                 Instruction::LocalSet(divisor),
                 Instruction::LocalTee(dividend),
                 Instruction::LocalGet(divisor),
                 Instruction::LocalGet(divisor),
-                Instruction::I32Const(-1),
-                Instruction::I32Eq,
+                minus_one,
+                equal.clone(),
                 Instruction::LocalGet(dividend),
-                Instruction::I32Const(i32::MIN),
-                Instruction::I32Eq,
-                Instruction::I32And,
-            ]);
-            self.trap_if();
-        }
-    }
-
-    fn check_division_64(&mut self, signed: bool) {
-        let divisor = self.temporaries.get(ValType::I64, 0);
-        self.push([Instruction::LocalTee(divisor), Instruction::LocalGet(divisor), Instruction::I64Eqz]);
-        self.trap_if();
-        if signed {
-            let dividend = self.temporaries.get(ValType::I64, 1);
-            self.push([
-                Instruction::LocalSet(divisor),
-                Instruction::LocalTee(dividend),
-                Instruction::LocalGet(divisor),
-                Instruction::LocalGet(divisor),
-                Instruction::I64Const(-1),
-                Instruction::I64Eq,
-                Instruction::LocalGet(dividend),
-                Instruction::I64Const(i64::MIN),
-                Instruction::I64Eq,
+                least,
+                equal,
                 Instruction::I32And,
             ]);
             self.trap_if();

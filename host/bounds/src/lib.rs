@@ -11,6 +11,7 @@
 //! Hosts in JavaScript run that module. For Spin and Fastly Compute [`link`] puts it into the adapter's component.
 //! docs/TRANSFORMS.md has the design and its costs.
 
+mod calls;
 mod check;
 mod function;
 mod link;

@@ -40,16 +40,7 @@ fn failed(error: impl std::fmt::Display) -> BoundError {
 /// [`BoundError::Link`] where the adapter does not import the interface `carried`.
 pub fn link(adapter: &[u8], transforms: &[Bounded]) -> Result<Vec<u8>, BoundError> {
     let provider = provider(transforms)?;
-    let mut outer = Outer {
-        provider: &provider,
-        depth: 0,
-        instances: 0,
-        functions: 0,
-        import: None,
-        given: Vec::new(),
-        exported_instances: 0,
-        exported_functions: 0,
-    };
+    let mut outer = Outer { provider: &provider, depth: 0, instances: 0, functions: 0, import: None, given: Vec::new() };
     let mut linked = Component::new();
     let mut exports: Vec<(String, wasmparser::ComponentExternalKind)> = Vec::new();
     let mut is_head = true;
@@ -89,20 +80,17 @@ pub fn link(adapter: &[u8], transforms: &[Bounded]) -> Result<Vec<u8>, BoundErro
     instances.instantiate(1, outer.given.iter().map(|(name, kind, index)| (name.as_str(), *kind, *index)).collect::<Vec<_>>());
     linked.section(&instances);
     let instance = outer.instances;
+    outer.instances += 1;
     for (name, kind) in exports {
         let kind = ComponentExportKind::from(kind);
-        let index = match kind {
-            // Both the alias and the export are counted.
-            ComponentExportKind::Instance => {
-                outer.exported_instances += 1;
-                instance + 2 * outer.exported_instances - 1
-            }
-            ComponentExportKind::Func => {
-                outer.exported_functions += 1;
-                outer.functions + 2 * (outer.exported_functions - 1)
-            }
+        let next = match kind {
+            ComponentExportKind::Instance => &mut outer.instances,
+            ComponentExportKind::Func => &mut outer.functions,
             _ => return Err(failed(format!("its adapter exports `{name}`, which is neither an instance nor a function"))),
         };
+        let index = *next;
+        // Both the alias and the export have a number.
+        *next += 2;
         let mut aliases = ComponentAliasSection::new();
         aliases.alias(Alias::InstanceExport { instance, kind, name: &name });
         linked.section(&aliases);
@@ -294,8 +282,6 @@ struct Outer<'p> {
     import: Option<u32>,
     /// What the adapter is given for its imports.
     given: Vec<(String, ComponentExportKind, u32)>,
-    exported_instances: u32,
-    exported_functions: u32,
 }
 
 impl Reencode for Outer<'_> {

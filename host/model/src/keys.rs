@@ -274,7 +274,14 @@ pub(crate) static REQUEST_SOURCE: Object = Object {
     ],
 };
 
-/// Keys of everything that has rows of a source.
+/// Of views whose features are computed.
+const COMPUTED_BY: Key = optional(
+    "transform",
+    Form::Object(&TRANSFORM),
+    "The component that computes all of its features, where they are no expressions.",
+);
+
+// Of views that have rows of a source.
 const ENTITIES: Key = optional(
     "entities",
     Form::List(&Form::Name),
@@ -335,11 +342,7 @@ pub(crate) static BATCH_FEATURE_VIEW: Object = Object {
         required("source", Form::Name, "The source of the rows that it computes from."),
         required("inputs", Form::List(&Form::Object(&FIELD)), "The columns of that source that it computes from."),
         required("schema", Form::List(&Form::Object(&ON_DEMAND_FEATURE)), "Its features."),
-        optional(
-            "transform",
-            Form::Object(&TRANSFORM),
-            "The component that computes all of its features, where they are no expressions.",
-        ),
+        COMPUTED_BY,
         TTL,
         AVAILABLE_AFTER,
         AVAILABLE,
@@ -363,11 +366,7 @@ pub(crate) static ON_DEMAND_FEATURE_VIEW: Object = Object {
             "Feature views, on-demand feature views and request sources whose fields it computes with.",
         ),
         required("schema", Form::List(&Form::Object(&ON_DEMAND_FEATURE)), "Its features."),
-        optional(
-            "transform",
-            Form::Object(&TRANSFORM),
-            "The component that computes all of its features, where they are no expressions.",
-        ),
+        COMPUTED_BY,
         optional(
             "write_to_online_store",
             Form::Flag,

@@ -215,17 +215,13 @@ impl Transforms {
                 return fault(TransformFaultKind::Memory, message);
             }
             match error.downcast_ref::<Trap>() {
-                Some(Trap::OutOfFuel) => {
-                    let message = format!("it took more than the {fuel} instructions that {rows} rows may take");
-                    fault(TransformFaultKind::Fuel, message)
-                }
+                Some(Trap::OutOfFuel) => TransformFault::fuel(limits, rows),
                 Some(Trap::Interrupt) => fault(TransformFaultKind::Time, format!("it took longer than {millis} ms")),
                 Some(trap) => fault(TransformFaultKind::Trap, format!("it trapped: {trap}")),
                 None => {
                     let text = format!("{error:#}");
                     if text.contains("fuel allocated for hostcalls") {
-                        let message = format!("it gave more than the {output_bytes} bytes that {rows} rows may give");
-                        return fault(TransformFaultKind::OutputSize, message);
+                        return TransformFault::output_size(limits, rows);
                     }
                     fault(TransformFaultKind::Trap, format!("it was stopped: {text}"))
                 }
@@ -251,20 +247,14 @@ pub fn transform_id(bytes: &[u8]) -> TransformId {
 
 impl RunTransforms for Transforms {
     fn run(&self, call: &TransformCall<'_>) -> Result<Vec<ExpressionColumn<'static>>, TransformFault> {
-        let rows = u32::try_from(call.rows)
-            .map_err(|_| fault(TransformFaultKind::Refused, format!("{} rows are too many for one call", call.rows)))?;
+        let rows = u32::try_from(call.rows).map_err(|_| TransformFault::too_many_rows(call.rows))?;
         let inputs: Vec<wit::Column> = call.inputs.iter().map(column_in).collect();
         let made = self.call(&call.transform.id, &call.transform.limits, call.rows, |instance, store| {
             instance.mezze_features_computation().call_run(store, rows, &inputs)
         })?;
         match made {
             Ok(columns) => Ok(columns.into_iter().map(column_out).collect()),
-            Err(message) => {
-                // It goes into logs, a line a fault.
-                let plain = |letter: char| if letter.is_control() { ' ' } else { letter };
-                let message = message.chars().take(MESSAGE_CHARS_MAX).map(plain).collect();
-                Err(fault(TransformFaultKind::Refused, message))
-            }
+            Err(said) => Err(TransformFault::refused(&said)),
         }
     }
 
@@ -442,5 +432,3 @@ const TABLE_ELEMENTS_MAX: usize = 100_000;
 const RESULT_BYTES: u64 = 64 << 10;
 /// The rows that a call for the schema counts as: toolchains of other languages begin slowly.
 const SCHEMA_ROWS: usize = 100;
-/// Characters of a transform's own message at the most.
-const MESSAGE_CHARS_MAX: usize = 1_000;

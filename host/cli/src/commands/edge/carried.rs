@@ -97,6 +97,7 @@ impl Needed {
     }
 }
 
+/// The digests, and the views that name them.
 async fn needed(context: &Context, target: Target) -> Outcome<Needed> {
     let mut needed = Needed::default();
     let registry = context.registry()?;
@@ -124,8 +125,11 @@ async fn needed(context: &Context, target: Target) -> Outcome<Needed> {
         let head = origin.head_of(&record).await?;
         let before = head.previous.iter().take(STEPS_BACK_MAX).map(|previous| previous.snapshot);
         for snapshot in std::iter::once(head.snapshot).chain(before) {
-            // One that was pruned meanwhile is served by nobody.
-            let Ok(manifest) = origin.manifest(snapshot).await else { continue };
+            let manifest = match origin.manifest(snapshot).await {
+                // One that was pruned meanwhile is served by nobody.
+                Err(mezze_replica::Error::Missing { .. }) => continue,
+                manifest => manifest?,
+            };
             let manifest = if target == Target::Browser { manifest.public_part() } else { manifest };
             for view in &manifest.on_demand_views {
                 if let Some(transform) = view.transform() {
