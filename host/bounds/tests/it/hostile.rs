@@ -4,7 +4,7 @@ use mezze_bounds::bound;
 use mezze_core::TransformId;
 
 use crate::guests::component;
-use crate::instance::{Column, FUEL, MEMORY, OUTPUT, Running, Values, engine};
+use crate::instance::{Column, FUEL, MEMORY, OUTPUT, Running, Values, engine, engine_for_plain};
 
 fn bounded(name: &str) -> Vec<u8> {
     bound(TransformId::from_bytes([7; 32]), &component(name)).expect("it can be bounded").module
@@ -59,10 +59,9 @@ fn bounded_it_computes_the_same_bits() {
         Column { values: Values::Ints(rows.1.clone()), valid: Some(rows.3) },
         Column { values: Values::Ints(rows.1), valid: None },
     ];
-    let engine = engine(false);
-    let expected = Running::new(&engine, &plain("burden")).call(count, &inputs);
+    let expected = Running::new(&engine_for_plain(false), &plain("burden")).call(count, &inputs);
     assert!(expected.as_ref().is_ok_and(|columns| columns.len() == 5), "{expected:?}");
-    let mut bounded = Running::new(&engine, &bounded("burden"));
+    let mut bounded = Running::new(&engine(), &bounded("burden"));
     for _ in 0..3 {
         assert_eq!(bounded.call(count, &inputs), expected);
     }
@@ -70,7 +69,7 @@ fn bounded_it_computes_the_same_bits() {
 
 #[test]
 fn every_deed_is_stopped_and_the_next_call_is_as_new() {
-    let mut running = Running::new(&engine(false), &bounded("hostile"));
+    let mut running = Running::new(&engine(), &bounded("hostile"));
     assert_eq!(running.call(2, &deeds(&[0, 0])), done(&[1, 1]));
     for (deed, letter) in [(1, 'f'), (2, 'm'), (3, 'o'), (4, 's'), (5, 't'), (12, 'o')] {
         assert_eq!(running.call(1, &deeds(&[deed])), Err(format!("\u{1}{letter}")), "deed {deed}");
@@ -88,7 +87,7 @@ fn every_deed_is_stopped_and_the_next_call_is_as_new() {
 
 #[test]
 fn ten_thousand_deeds_take_no_more_memory_than_the_first() {
-    let mut running = Running::new(&engine(false), &bounded("hostile"));
+    let mut running = Running::new(&engine(), &bounded("hostile"));
     let all = [2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13];
     let first: Vec<_> = all.iter().map(|deed| running.call(1, &deeds(&[*deed]))).collect();
     let pages = running.pages();
@@ -107,7 +106,7 @@ fn ten_thousand_deeds_take_no_more_memory_than_the_first() {
 
 #[test]
 fn limits_count_from_the_very_first_instruction() {
-    let mut running = Running::new(&engine(false), &bounded("hostile"));
+    let mut running = Running::new(&engine(), &bounded("hostile"));
     assert_eq!(running.call_within(1, &deeds(&[0]), (0, MEMORY, OUTPUT)), Err("\u{1}f".into()));
     // Less than it begins with.
     assert_eq!(running.call_within(1, &deeds(&[0]), (FUEL, 1 << 16, OUTPUT)), Err("\u{1}m".into()));

@@ -31,8 +31,13 @@ pub(crate) const FUEL: u64 = 100_000_000;
 pub(crate) const MEMORY: u32 = 64 << 20;
 pub(crate) const OUTPUT: u64 = 128 << 10;
 
-/// As transforms are run by themselves, but for the bounds.
-pub(crate) fn engine(fuel: bool) -> Engine {
+/// As hosts of bounded modules run them: whatever NaN the processor makes.
+pub(crate) fn engine() -> Engine {
+    Engine::default()
+}
+
+/// As transforms are run by themselves, with fuel or without.
+pub(crate) fn engine_for_plain(fuel: bool) -> Engine {
     let mut config = Config::new();
     config.cranelift_nan_canonicalization(true).consume_fuel(fuel);
     Engine::new(&config).expect("it is set up")
