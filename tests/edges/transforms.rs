@@ -56,6 +56,13 @@ const INCOMES: [&str; 12] =
 
 /// A repository with both transforms, served.
 fn served() -> Repo {
+    let repo = applied();
+    repo.run(&["materialize", "2020-01-01", "2030-01-01"]);
+    repo
+}
+
+/// The same without a snapshot.
+fn applied() -> Repo {
     let repo = Repo::new(DEFINITIONS);
     let row = |(number, income): (usize, &&str)| format!("{},2026-01-01T00:00:00Z,{income}\n", number + 1);
     let rows: String = INCOMES.iter().enumerate().map(row).collect();
@@ -64,7 +71,6 @@ fn served() -> Repo {
         std::fs::write(repo.path(&format!("{name}.wasm")), guests::component(name)).expect("it can be written");
     }
     repo.run(&["apply"]);
-    repo.run(&["materialize", "2020-01-01", "2030-01-01"]);
     repo
 }
 
@@ -330,6 +336,25 @@ fn a_hostile_transform_is_stopped_on_every_host() {
         let more = host.peak_bytes().saturating_sub(before);
         assert!(more < 64 << 20, "{}: {more} bytes", host.name);
     }
+}
+
+#[test]
+fn a_bundle_carries_what_was_applied_before() {
+    let repo = applied();
+    let carried = |out: &str| {
+        let built = repo.run(&["edge", "build", "component", "--out", out, "--output", "json"]);
+        let built: Json = serde_json::from_str(&built).expect("it is JSON");
+        built["transforms"].as_array().map_or(0, Vec::len)
+    };
+    assert_eq!(carried("first"), 2);
+    std::fs::write(repo.path("hostile.wasm"), other()).expect("it can be written");
+    assert_eq!(carried("unapplied"), 2);
+    repo.run(&["apply"]);
+    assert_eq!(carried("second"), 3);
+    // Another change, of something else, leaves what was before it before.
+    repo.write("features/all.yaml", &DEFINITIONS.replace("income * 2", "income * 3"));
+    repo.run(&["apply"]);
+    assert_eq!(carried("third"), 3);
 }
 
 #[test]
