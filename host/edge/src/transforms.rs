@@ -59,7 +59,8 @@ pub(crate) fn adapted(module: &[u8], viceroy: Option<&Path>) -> Result<Vec<u8>, 
     let done = command.output().map_err(failed)?;
     if !done.status.success() {
         let said = String::from_utf8_lossy(&done.stderr);
-        return Err(BundleError::Viceroy(said.trim().to_owned()));
+        return Err(BundleError::Viceroy(format!("{}: {}", done.status, said.trim())));
     }
-    fs::read(&to).map_err(|error| BundleError::Viceroy(format!("it wrote no component: {error}")))
+    fs::read(&to)
+        .map_err(|_| BundleError::Viceroy(format!("{program} wrote no component; is it Viceroy?", program = program.display())))
 }

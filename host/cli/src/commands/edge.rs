@@ -90,7 +90,7 @@ mod bundles {
     use super::carried::{self, Carried};
     use super::write_folder;
     use crate::args::{EdgeBuildArgs, Global};
-    use crate::failure::{Exit, Failure, Outcome};
+    use crate::failure::{Exit, Failure, Outcome, plain};
     use crate::output::{Output, Table, size};
 
     pub(super) fn build(args: &EdgeBuildArgs, global: &Global, output: Output) -> Outcome {
@@ -166,13 +166,20 @@ mod bundles {
     /// The files of a bundle.
     pub(super) fn files(target: Target, settings: &Settings) -> Outcome<Vec<BundleFile>> {
         target.files(settings).map_err(|error| {
-            let failure = Failure::of(Exit::Failed, &error);
-            match error {
-                BundleError::NoViceroy { .. } => failure.hint(
+            match &error {
+                BundleError::NoViceroy { program, error } => Failure::new(
+                    Exit::Failed,
+                    format!(
+                        "a bundle for Fastly Compute with transforms is a component, which `viceroy adapt` makes, and {program} cannot be \
+                         run: {}",
+                        plain(error)
+                    ),
+                )
+                .hint(
                     "install it: `cargo install viceroy --version 0.22.0 --locked`, or name its program with --viceroy; --leave-out \
                      makes a bundle without transforms",
                 ),
-                _ => failure,
+                _ => Failure::of(Exit::Failed, &error),
             }
         })
     }

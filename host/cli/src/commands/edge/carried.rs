@@ -47,7 +47,12 @@ pub(super) async fn of_context(context: &Context, target: Target, left_out: &[St
     let needed = needed(context, target).await?;
     for view in left_out {
         if !needed.views.values().any(|views| views.contains(view)) {
-            return Err(Failure::input(format!("--leave-out {view}: no on-demand view of this name has a transform")));
+            let known: BTreeSet<&str> = needed.views.values().flatten().map(String::as_str).collect();
+            let known = known.into_iter().collect::<Vec<_>>().join(", ");
+            let hint =
+                if known.is_empty() { "it would carry none".to_owned() } else { format!("it would carry those of {known}") };
+            let message = format!("--leave-out {view}: a bundle for {} would carry no transform of this view", target.name());
+            return Err(Failure::input(message).hint(hint));
         }
     }
     let mut carried = Vec::new();
