@@ -414,6 +414,50 @@ fn a_bundle_carries_what_was_applied_and_what_is_served() {
     assert!(!repo.path("fastly").exists(), "nothing is half-written");
 }
 
+/// Some traps cannot be made stops: where the host is JavaScript they are caught, and elsewhere they end the instance.
+#[test]
+fn a_trap_costs_no_more_than_is_said() {
+    let repo = applied();
+    let deed = "(i64.load (i32.load offset=4 (local.get $inputs)))";
+    let trap = format!("(if (i64.eq {deed} (i64.const 2)) (then (drop (i32.trunc_f64_s (f64.const nan)))))");
+    std::fs::write(repo.path("hostile.wasm"), written(&trap)).expect("it can be written");
+    repo.run(&["apply"]);
+    repo.run(&["materialize", "2020-01-01", "2030-01-01"]);
+    let keys = replica_keys(&repo.path("data/replica"));
+    let kv = Kv::start(keys.clone());
+    let native = native(&repo, &[]);
+    let deeds = [0, 2, 0, 2, 2, 0];
+    let requests = deeds.map(hostile);
+    let bundle = build_of(&repo, &["browser"]);
+    let in_scripts = [
+        ("Node", node::answers_with(&bundle, &keys, &requests)),
+        ("Chromium", chromium::answers_with(&bundle, &keys, &requests)),
+    ];
+    let worker = workerd_with(build_of(&repo, &["cloudflare"]), &kv, &[]);
+    let linked = [viceroy_with(build_of(&repo, &["fastly"]), &keys, &[]), spin_with(build_of(&repo, &["spin"]), &kv, &[])];
+    for (number, (deed, body)) in deeds.iter().zip(&requests).enumerate() {
+        let expected = send(native.address, POST, &[], body.as_bytes());
+        let text = String::from_utf8_lossy(&expected.body).into_owned();
+        assert_eq!(text.contains("INVALID"), *deed == 2, "{text}");
+        assert_eq!(
+            conformance::shown(&send(worker.address, POST, &[], body.as_bytes())),
+            conformance::shown(&expected),
+            "{deed}"
+        );
+        for (host, answers) in &in_scripts {
+            assert_eq!(answers[number]["said"].as_str(), Some(&*text), "{host}: {deed}");
+        }
+        for host in &linked {
+            let found = send(host.address, POST, &[], body.as_bytes());
+            if *deed == 2 {
+                assert_eq!(found.status, 500, "{}", host.name);
+            } else {
+                assert_eq!(conformance::shown(&found), conformance::shown(&expected), "{}", host.name);
+            }
+        }
+    }
+}
+
 /// What computes from features that are not for everyone may say something about them itself.
 #[test]
 fn a_browser_gets_no_transform_of_views_that_are_not_public() {
@@ -429,6 +473,11 @@ fn a_browser_gets_no_transform_of_views_that_are_not_public() {
 
 /// A transform as it is written by hand: of a deed it makes 42.
 fn other() -> Vec<u8> {
+    written("")
+}
+
+/// The same, where each call begins with this. `$inputs` is where its column lies.
+fn written(first: &str) -> Vec<u8> {
     let wit = include_str!("../../wit/transform.wit");
     let text = r#"(module
         (memory (export "memory") 1)
@@ -447,7 +496,9 @@ fn other() -> Vec<u8> {
         (func $field (param $at i32) (param $name i32)
             (i32.store (local.get $at) (local.get $name)) (i32.store offset=4 (local.get $at) (i32.const 4))
             (i32.store offset=8 (local.get $at) (i32.const 208)) (i32.store offset=12 (local.get $at) (i32.const 5)))
-        (func (export "mezze:features/computation@0.1.0#run") (param $rows i32) (param i32 i32) (result i32) (local $at i32)
+        (func (export "mezze:features/computation@0.1.0#run") (param $rows i32) (param $inputs i32) (param i32)
+            (result i32) (local $at i32)
+            FIRST
             (block $end (loop $more
                 (br_if $end (i32.ge_u (local.get $at) (local.get $rows)))
                 (i64.store (i32.add (i32.const 32768) (i32.shl (local.get $at) (i32.const 3))) (i64.const 42))
@@ -457,7 +508,7 @@ fn other() -> Vec<u8> {
             (i32.store (i32.const 260) (i32.const 288)) (i32.store (i32.const 264) (i32.const 1))
             (i32.store (i32.const 292) (i32.const 32768)) (i32.store (i32.const 296) (local.get $rows))
             (i32.const 256)))"#;
-    let mut module = wat::parse_str(text).expect("it is a module");
+    let mut module = wat::parse_str(text.replace("FIRST", first)).expect("it is a module");
     let mut resolve = wit_parser::Resolve::default();
     let package = resolve.push_str("transform.wit", wit).expect("it is WIT");
     let world = resolve.select_world(&[package], Some("transform")).expect("it is there");
